@@ -1,0 +1,209 @@
+"""The project's configuration: flux.toml, then the environment (`FLUX_*`, `DATABASE_URL`), as one frozen object.
+
+Read once, by the CLI, and handed down. A key in flux.toml stands in the environment under its upper-case
+name behind `FLUX_` (`timeout_ms` is `FLUX_TIMEOUT_MS`); lists are comma-separated there.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from flux.errors import ConfigError
+
+Durability = Literal["spool", "fsync", "postgres"]
+RecordLevel = Literal["all", "errors", "none"]
+
+_SIZE = re.compile(r"(\d+)\s*(B|KB|MB|GB|KiB|MiB|GiB)?", re.IGNORECASE)
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "durability": ("spool", "fsync", "postgres"),
+    "record": ("all", "errors", "none"),
+    "pooler": ("session", "transaction"),
+}
+_SIZES = {"body_limit", "spool_limit"}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a project has set. Every field but the first four is a key of flux.toml."""
+
+    root: Path
+    """The project folder: the one that holds flux.toml or functions/."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The process's environment with `.env` beneath it: what secrets.get and `env` read."""
+    dev: bool = False
+    """True under `flux dev`: stacks in answers, `GET /`, reload."""
+    master_key: bytes | None = field(default=None, repr=False)
+    """32 bytes, from FLUX_MASTER_KEY (64 hex digits or base64), or None where it isn't set."""
+
+    name: str = ""
+    """The project's name (service.name in spans); the folder's name by default."""
+    host: str = "127.0.0.1"
+    port: int = 4000
+    timeout_ms: int = 30_000
+    """A function's deadline where flux.json names none."""
+    body_limit: int = 64 * 2**20
+    """Largest request body, bytes; above it 413."""
+    record: RecordLevel = "all"
+    durability: Durability = "spool"
+    spool_limit: int = 2 * 2**30
+    """Most bytes of undrained records kept on disk; above it 503."""
+    database_url: str | None = field(default=None, repr=False)
+    """An outside Postgres (14 or later); None means the embedded one under .flux/."""
+    pooler: Literal["session", "transaction"] = "session"
+    pool_size: int = 16
+    """Connections that functions may hold in the user's database."""
+    concurrency: int = 256
+    """Invocations in flight in one guest process before a request is answered 503."""
+    job_concurrency: int = 16
+    """Jobs that one process runs at once."""
+    env: tuple[str, ...] = ()
+    """Names of environment variables that functions may read as ctx.env."""
+    redact: tuple[str, ...] = ()
+    """JSON paths in inputs, outputs and call payloads to withhold: `password`, `card.number`, `*.token`."""
+    redact_columns: tuple[str, ...] = ()
+    """`table.column` whose values are shown as withheld."""
+
+    @property
+    def flux_dir(self) -> Path:
+        """`.flux/`: spools, embedded Postgres, keys. Never committed."""
+        return self.root / ".flux"
+
+    @property
+    def functions_dir(self) -> Path:
+        """Where the functions live, one folder each."""
+        return self.root / "functions"
+
+    @property
+    def spool_dir(self) -> Path:
+        """One folder per spool (one per serving process)."""
+        return self.flux_dir / "spool"
+
+
+_KEYS = {f.name: f for f in fields(Config) if f.name not in {"root", "environment", "dev", "master_key"}}
+
+
+def find_root(start: Path) -> Path | None:
+    """The nearest folder at or above `start` that holds flux.toml, else one with functions/ and .flux/; None if none does."""
+    for folder in (start, *start.parents):
+        if (folder / "flux.toml").is_file():
+            return folder
+    for folder in (start, *start.parents):
+        if (folder / ".flux").is_dir() and (folder / "functions").is_dir():
+            return folder
+    return None
+
+
+def load(root: Path, environment: Mapping[str, str] | None = None, **overrides: Any) -> Config:
+    """Read a project's configuration.
+
+    Args:
+        root: the project folder.
+        environment: os.environ by default; `.env` in the project lies beneath it.
+        overrides: keys given on the command line; None means not given.
+
+    Raises:
+        ConfigError: an unknown key, a value of the wrong kind, or a file that is not TOML.
+    """
+    root = root.resolve()
+    env = {**read_env_file(root / ".env"), **(os.environ if environment is None else environment)}
+    values: dict[str, Any] = {}
+    path = root / "flux.toml"
+    if path.is_file():
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: {error}", "See docs/configuration.md for its keys.") from error
+        for key, value in document.items():
+            if key not in _KEYS:
+                close = difflib.get_close_matches(key, _KEYS, n=1)
+                raise ConfigError(
+                    f"{path}: unknown key `{key}`.",
+                    f"Did you mean `{close[0]}`?" if close else f"Known keys: {', '.join(sorted(_KEYS))}.",
+                )
+            values[key] = _typed(key, value, str(path))
+    for key in _KEYS:
+        name = "DATABASE_URL" if key == "database_url" and "FLUX_DATABASE_URL" not in env else f"FLUX_{key.upper()}"
+        if env.get(name):
+            values[key] = _typed(key, env[name], f"environment variable {name}")
+    values.update({key: value for key, value in overrides.items() if value is not None})
+    values.setdefault("name", root.name)
+    values.setdefault("master_key", _master_key(env.get("FLUX_MASTER_KEY")))
+    return Config(root=root, environment=env, **values)
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """Parse a `.env` file: `NAME=value` lines, `#` comments, optional quotes and `export`. Missing file: {}."""
+    if not path.is_file():
+        return {}
+    found: dict[str, str] = {}
+    for number, raw in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        name, equals, value = line.removeprefix("export ").partition("=")
+        name, value = name.strip(), value.strip()
+        if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ConfigError(f"{path}:{number}: expected NAME=value, got `{line[:40]}`.")
+        if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
+            value = value[1:-1]
+        else:
+            value = re.split(r"\s+#", value, maxsplit=1)[0]
+        found[name] = value
+    return found
+
+
+def parse_size(text: str | int, where: str) -> int:
+    """Bytes from `1048576`, `"64MiB"` or `"10MB"`."""
+    match = _SIZE.fullmatch(str(text).strip())
+    if match is None:
+        raise ConfigError(f"{where}: `{text}` is not a size.", 'Write bytes, or for example "64MiB".')
+    return int(match[1]) * _UNITS[(match[2] or "").lower()]
+
+
+def _typed(key: str, value: Any, where: str) -> Any:
+    where = f"{where}: `{key}`"
+    if key in _SIZES:
+        return parse_size(value, where)
+    if key in _CHOICES:
+        if value not in _CHOICES[key]:
+            raise ConfigError(f"{where} must be one of {', '.join(_CHOICES[key])}, not `{value}`.")
+        return value
+    default = _KEYS[key].default
+    if isinstance(default, tuple):
+        items = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+            raise ConfigError(f"{where} must be a list of strings.")
+        return tuple(items)
+    if isinstance(default, int):
+        try:
+            number = int(value)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{where} must be a whole number, not `{value}`.") from error
+        if number < 0 or isinstance(value, bool):
+            raise ConfigError(f"{where} must be a whole number of 0 or more, not `{value}`.")
+        return number
+    if default is not MISSING and not isinstance(value, str):
+        raise ConfigError(f"{where} must be a string, not `{value}`.")
+    return value
+
+
+def _master_key(text: str | None) -> bytes | None:
+    if not text:
+        return None
+    try:
+        key = bytes.fromhex(text) if re.fullmatch(r"[0-9a-fA-F]{64}", text) else base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ConfigError("FLUX_MASTER_KEY is neither hex nor base64.", "Make one with: openssl rand -hex 32") from error
+    if len(key) != 32:
+        raise ConfigError("FLUX_MASTER_KEY must be 32 bytes (64 hex digits).", "Make one with: openssl rand -hex 32")
+    return key

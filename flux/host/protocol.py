@@ -1,0 +1,35 @@
+"""The host boundary: everything a function does to the world goes through one method.
+
+`Live` does it; `Recording` wraps any Host and writes down what crossed. Replay is a third implementation. A function's
+engine holds a Host and never knows which.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from flux.record.call import HostCall, Outcome
+
+
+class Host(Protocol):
+    """One execution's side of the boundary. Used from one event loop; one instance per execution."""
+
+    async def perform(self, call: HostCall) -> Outcome:
+        """Do `call` and say what came of it.
+
+        Never raises for what the world answers (a refused connection, a unique violation): that is an Outcome with an
+        error. The caller delivers the outcome to the guest in the same step in which this returns, without awaiting anything:
+        the order in which calls of `perform` return *is* the delivery order that Recording writes down.
+
+        Raises:
+            SpoolError: what was about to be sent could not be recorded; nothing was sent.
+        """
+        ...
+
+    def notify(self, call: HostCall) -> None:
+        """Take a one-way call (`log`, `span.start`, `span.end`): no answer, no waiting, never raises for bad arguments."""
+        ...
+
+    async def close(self) -> None:
+        """The execution is over: roll back open transactions, cancel what is in flight. Idempotent; never raises."""
+        ...
