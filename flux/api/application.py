@@ -1,0 +1,125 @@
+"""The Quart application behind `/_flux/`: health, readiness, the functions, and reading records over HTTP.
+
+In dev, on loopback, it is open to the machine's own users: Host and Origin are checked, so that a web page can't reach it
+(DNS rebinding, cross-site requests). Outside dev everything but health and readiness answers 403 until API keys exist.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from quart import Quart, Response, request
+from werkzeug.exceptions import HTTPException
+
+from flux import __version__
+from flux.config import Config
+from flux.errors import Ambiguous, FluxError, NotFound, UsageError
+from flux.query.reader import Reader
+from flux.runtime.executor import Executor, Request
+from flux.runtime.registry import Registry
+
+_OPEN = frozenset({"/_flux/health", "/_flux/ready"})
+
+
+def make_application(
+    config: Config,
+    registry: Registry,
+    executor: Executor,
+    reader: Reader,
+    ready: Callable[[], Awaitable[dict[str, Any]]],
+) -> Quart:
+    """Build the application.
+
+    Args:
+        ready: says whether Postgres answers and the record is whole: `{"ok": bool, ...}`.
+    """
+    app = Quart("flux")
+
+    @app.before_request
+    async def guard() -> Response | None:
+        if request.path in _OPEN:
+            return None
+        if not config.dev:
+            return _error(403, "Forbidden", "The management API is open in `flux dev` on loopback only.")
+        if not _is_local(request.host):
+            return _error(403, "Forbidden", f"Host `{request.host}` is not this machine.")
+        origin = request.headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != request.host:
+            return _error(403, "Forbidden", f"Origin `{origin}` is not this server.")
+        return None
+
+    @app.errorhandler(FluxError)
+    async def flux_error(error: FluxError) -> Response:
+        status = 404 if isinstance(error, NotFound) else 400 if isinstance(error, (UsageError, Ambiguous)) else 503
+        return _error(status, error.type, error.message, error.hint)
+
+    @app.errorhandler(HTTPException)
+    async def http_error(error: HTTPException) -> Response:
+        return _error(error.code or 500, error.name.replace(" ", ""), f"{request.method} {request.path}: {error.description}")
+
+    @app.get("/_flux/health")
+    async def health() -> Response:
+        return _json({"ok": True, "version": __version__})
+
+    @app.get("/_flux/ready")
+    async def readiness() -> Response:
+        state = await ready()
+        return _json(state, 200 if state["ok"] else 503)
+
+    @app.get("/_flux/api/v1/functions")
+    async def functions() -> Response:
+        return _json(
+            [
+                {
+                    "name": served.name,
+                    "methods": list(served.methods),
+                    "route": served.route,
+                    "runtime": served.deployment.runtime,
+                    "deployment": served.deployment.id,
+                    "loaded": served.failure is None,
+                }
+                for served in registry.functions.values()
+            ]
+        )
+
+    @app.post("/_flux/api/v1/functions/<name>/invoke")
+    async def invoke(name: str) -> Response:
+        result = await executor.execute(Request(trigger="invoke", function=name, body=await request.get_data()))
+        answer = Response(result.body, status=result.status, mimetype="application/json")
+        for header, value in result.headers:
+            if header.lower() not in ("content-length", "transfer-encoding", "connection"):
+                answer.headers[header] = value
+        answer.headers["x-request-id"] = result.request_id
+        return answer
+
+    @app.get("/_flux/api/v1/executions/<request_id>")
+    async def execution(request_id: str) -> Response:
+        return _json(await reader.trace(request_id))
+
+    @app.get("/_flux/api/v1/executions/<request_id>/why")
+    async def why(request_id: str) -> Response:
+        return _json(await reader.why(request_id))
+
+    return app
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(value), status=status, mimetype="application/json")
+
+
+def _error(status: int, kind: str, message: str, hint: str | None = None) -> Response:
+    return _json({"error": {"type": kind, "message": message, "hint": hint}}, status)
+
+
+def _is_local(host: str) -> bool:
+    name = urlsplit(f"//{host}").hostname or ""
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,118 @@
+"""Reading a request: its body up to the limit, and the JSON input that a handler gets from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NoReturn
+from urllib.parse import parse_qsl
+
+import orjson
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+
+
+class BodyTooLarge(Exception):
+    """The body is longer than the limit; `size` is what is known of its length."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.size = size
+
+
+class ClientGone(Exception):
+    """The client went away before its body was complete."""
+
+
+class BadJSON(Exception):
+    """The body is not JSON; the text says where."""
+
+
+async def read_body(receive: Receive, declared: int | None, limit: int) -> bytes:
+    """The whole body.
+
+    Args:
+        receive: the ASGI callable.
+        declared: content-length, or None.
+        limit: most bytes accepted.
+
+    Raises:
+        BodyTooLarge: declared or received more than `limit`.
+        ClientGone: disconnected before the end.
+    """
+    if declared is not None and declared > limit:
+        raise BodyTooLarge(declared)
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    first: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        if len(first) > limit:
+            raise BodyTooLarge(len(first))
+        return first
+    parts, size = [first], len(first)
+    while True:
+        if size > limit:
+            raise BodyTooLarge(size)
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        part = message.get("body", b"")
+        size += len(part)
+        parts.append(part)
+        if not message.get("more_body", False):
+            if size > limit:
+                raise BodyTooLarge(size)
+            return b"".join(parts)
+
+
+def check_json(body: bytes) -> None:
+    """Make sure that `body` is JSON that every guest reads alike (RFC 8259; lone surrogate escapes are allowed).
+
+    Raises:
+        BadJSON: with line and column of the first fault.
+    """
+    try:
+        orjson.loads(body)
+        return
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadJSON(f"The body is not valid UTF-8: byte {error.start} is 0x{body[error.start]:02x}.") from error
+    try:
+        json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise BadJSON(f"The body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from error
+    except RecursionError as error:
+        raise BadJSON("The body is JSON nested too deeply (about 1,000 levels are read).") from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise BadJSON(f"The body is not valid JSON: {name} is not a JSON number.")
+
+
+def is_json_body(content_type: str | None, body: bytes) -> bool:
+    """Whether the body is to be parsed as JSON: said so, or nothing (or curl's default) said and it looks so."""
+    if not body:
+        return False
+    kind = (content_type or "").partition(";")[0].strip().lower()
+    if kind == "application/json" or kind.endswith("+json"):
+        return True
+    if kind in ("", "application/x-www-form-urlencoded"):
+        return kind == "" or body.lstrip()[:1] in (b"{", b"[", b'"')
+    return False
+
+
+def query_members(query: str) -> dict[str, list[str]]:
+    """The query string as name -> values, in order; percent-decoded, bad UTF-8 replaced."""
+    found: dict[str, list[str]] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True, max_num_fields=None):
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def query_input(members: Mapping[str, list[str]]) -> bytes:
+    """The query as the JSON object that a GET handler gets: a string each, a list where a name is repeated."""
+    return orjson.dumps({name: values[0] if len(values) == 1 else values for name, values in members.items()})

@@ -1,0 +1,213 @@
+"""The front door: an ASGI application that runs functions itself and hands everything under `/_flux/` to Quart.
+
+Functions' routes are dispatched here, before Quart builds its request and context objects: that path costs more than all of
+the recording. Every request to a function's side becomes an execution, refused ones included.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import Getter
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from flux import semconv
+from flux.config import Config
+from flux.errors import SpoolError
+from flux.gateway import listing
+from flux.gateway.body import (
+    BadJSON,
+    BodyTooLarge,
+    ClientGone,
+    Receive,
+    check_json,
+    is_json_body,
+    query_input,
+    query_members,
+    read_body,
+)
+from flux.record.events import Failure
+from flux.runtime.executor import Executor, Request, Result
+from flux.runtime.registry import Registry
+
+log = logging.getLogger("flux.gateway")
+
+Scope = Mapping[str, Any]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+
+INTERNAL = ("/_flux", "/v1/traces")
+_NO_BODY = frozenset({204, 205, 304})
+_DROPPED = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive", "x-request-id", "traceparent"})
+_ROOT_CONTEXT = Context()
+_JSON = (b"content-type", b"application/json")
+
+
+class _Carrier(Getter[dict[str, str]]):
+    def get(self, carrier: dict[str, str], key: str) -> list[str] | None:
+        value = carrier.get(key)
+        return None if value is None else [value]
+
+    def keys(self, carrier: dict[str, str]) -> list[str]:
+        return list(carrier)
+
+
+_PROPAGATOR = TraceContextTextMapPropagator()
+_CARRIER = _Carrier()
+
+
+class Gateway:
+    """Dispatches HTTP requests.
+
+    Args:
+        config: body limit, dev.
+        registry: routes.
+        executor: runs what they name.
+        internal: the Quart application behind `/_flux/`.
+    """
+
+    def __init__(self, config: Config, registry: Registry, executor: Executor, internal: ASGIApp) -> None:
+        self._config = config
+        self._registry = registry
+        self._executor = executor
+        self._internal = internal
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI entry point."""
+        if scope["type"] != "http" or scope["path"].startswith(INTERNAL):
+            await self._internal(scope, receive, send)
+            return
+        try:
+            await self._serve(scope, receive, send)
+        except SpoolError as error:
+            log.error("a request was refused because it can't be recorded: %s", error.message)
+            failure = Failure(type=error.type, message="The server can't record requests now; try again.")
+            await _send(send, 503, [_JSON, (b"retry-after", b"5")], self._executor.error_document(failure, None))
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method: str = scope["method"]
+        path: str = scope["path"]
+        headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]]
+        named = dict(headers)
+        query = scope["query_string"].decode("latin-1")
+        match = self._registry.router.match(method, path)
+        if match is None and method == "GET" and path == "/" and self._config.dev:
+            await listing.answer(send, self._registry, self._config, named.get("accept", ""))
+            return
+
+        request = Request(trigger="http", function=None, method=method, path=path, headers=headers, query=query or None)
+        host = named.get("host") or "localhost"
+        request.url = f"{scope['scheme']}://{host}{scope['raw_path'].decode('latin-1')}" + (f"?{query}" if query else "")
+        request.client_request_id = named.get("x-request-id")
+        client = scope.get("client")
+        request.client = client[0] if client else None
+        request.attributes = _attributes(scope, request, named, host)
+        request.context = (
+            _PROPAGATOR.extract(named, _ROOT_CONTEXT, _CARRIER) if "traceparent" in named else _ROOT_CONTEXT
+        )
+        extra: list[tuple[bytes, bytes]] = []
+        rejected = await self._read(request, receive, named)
+        if rejected is None:
+            if match is None:
+                rejected = 404, Failure(type="NotFound", message=f"No function has the route {path}.")
+            elif match.function is None:
+                allowed = ", ".join(sorted(match.allowed))
+                extra.append((b"allow", allowed.encode()))
+                message = f"{path} takes {allowed}, not {method}."
+                if self._config.dev:
+                    message += f" Try: {listing.curl(self._config, sorted(match.allowed)[0], path)}"
+                rejected = 405, Failure(type="MethodNotAllowed", message=message)
+            else:
+                request.function = match.function
+                request.params = match.params
+                request.route = match.route
+                request.attributes[semconv.HTTP_ROUTE] = match.route
+                rejected = self._input(request, named)
+        request.rejected = rejected
+        result = await self._executor.execute(request)
+        if rejected is not None and rejected[0] == 499:
+            return
+        await _answer(send, result, extra, head=method == "HEAD")
+
+    async def _read(
+        self, request: Request, receive: Receive, named: Mapping[str, str]
+    ) -> tuple[int, Failure] | None:
+        declared = named.get("content-length", "")
+        try:
+            request.body = await read_body(receive, int(declared) if declared.isdigit() else None, self._config.body_limit)
+        except BodyTooLarge as error:
+            request.body_size = error.size
+            limit = self._config.body_limit
+            return 413, Failure(
+                type="BodyTooLarge", message=f"The body is larger than the limit of {limit} bytes (body_limit)."
+            )
+        except ClientGone:
+            return 499, Failure(type="ClientDisconnected", message="The client went away before its body was complete.")
+        return None
+
+    def _input(self, request: Request, named: Mapping[str, str]) -> tuple[int, Failure] | None:
+        request.query_params = query_members(request.query) if request.query else {}
+        if request.method in ("GET", "HEAD"):
+            request.input = query_input(request.query_params)
+            request.input_from = "query"
+            return None
+        if is_json_body(named.get("content-type"), request.body):
+            try:
+                check_json(request.body)
+            except BadJSON as error:
+                return 400, Failure(type="BadJSON", message=str(error))
+            return None
+        request.input = b"null"
+        return None
+
+
+def _attributes(scope: Scope, request: Request, named: Mapping[str, str], host: str) -> dict[str, Any]:
+    attributes: dict[str, Any] = {
+        semconv.HTTP_REQUEST_METHOD: request.method,
+        semconv.URL_PATH: request.path,
+        semconv.URL_SCHEME: scope["scheme"],
+        semconv.NETWORK_PROTOCOL_VERSION: scope["http_version"],
+    }
+    name, _, port = host.rpartition(":") if not host.endswith("]") else (host, "", "")
+    attributes[semconv.SERVER_ADDRESS] = name or host
+    if port.isdigit():
+        attributes[semconv.SERVER_PORT] = int(port)
+    if request.query:
+        attributes[semconv.URL_QUERY] = request.query
+    if request.client:
+        attributes[semconv.CLIENT_ADDRESS] = request.client
+    if "user-agent" in named:
+        attributes[semconv.USER_AGENT_ORIGINAL] = named["user-agent"]
+    if request.client_request_id:
+        attributes[semconv.FLUX_CLIENT_REQUEST_ID] = request.client_request_id
+    return attributes
+
+
+async def _answer(send: Send, result: Result, extra: list[tuple[bytes, bytes]], *, head: bool) -> None:
+    headers = [
+        (b"x-request-id", result.request_id.encode()),
+        (b"traceparent", f"00-{result.trace_id}-{result.span_id}-01".encode()),
+        *extra,
+    ]
+    if result.kind == "json":
+        headers.append(_JSON)
+    headers += [
+        (name.lower().encode("latin-1", "replace"), value.encode("latin-1", "replace"))
+        for name, value in result.headers
+        if name.lower() not in _DROPPED
+    ]
+    if result.status == 503 and not any(name == b"retry-after" for name, _ in headers):
+        headers.append((b"retry-after", b"1"))
+    await _send(send, result.status, headers, result.body, head=head)
+
+
+async def _send(
+    send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes, *, head: bool = False
+) -> None:
+    if status not in _NO_BODY:
+        headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if head or status in _NO_BODY else body})

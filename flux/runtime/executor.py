@@ -1,0 +1,411 @@
+"""Runs one execution from its arrival to its record: every trigger (HTTP, job, invoke) comes through here.
+
+The order is the promise: the arrival is on disk before the function runs; the end is on disk before the caller gets its
+answer. Called by the gateway, the job worker, the CLI's `invoke`, and by Live for `ctx.invoke`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
+
+from flux import semconv
+from flux.errors import (
+    DeadlineExceeded,
+    FunctionError,
+    GuestDied,
+    NotFound,
+    Overloaded,
+    RuntimeFault,
+    SpoolError,
+)
+from flux.host.protocol import Host
+from flux.record.events import Arrival, Failure
+from flux.record.identity import day_of, new_id
+from flux.recorder.context import with_execution
+from flux.recorder.execution import Execution
+from flux.recorder.recorder import Recorder
+from flux.runtime.engine import Invocation, Reply
+from flux.runtime.registry import Registry, Served
+
+log = logging.getLogger("flux.runtime")
+
+DEEPEST_INVOKE = 32
+"""How many executions may be nested by ctx.invoke."""
+
+_KINDS = {"http": SpanKind.SERVER, "job": SpanKind.CONSUMER}
+_FAAS_TRIGGER = {"http": "http", "job": "pubsub", "cron": "timer"}
+
+
+@dataclass(slots=True)
+class Request:
+    """What is to be run, whoever asks.
+
+    Attributes:
+        trigger: `http`, `job`, `cron` or `invoke`.
+        function: its name, or None where no route matched (then `rejected` must be set).
+        body: the bytes that came; `input`: exact JSON of the handler's input where that is not the body.
+        context: OpenTelemetry context of the parent (an incoming traceparent, the calling execution).
+        rejected: a status and a failure where the request must not run (404, 405, 413, 400).
+    """
+
+    trigger: str
+    function: str | None
+    body: bytes = b""
+    input: bytes | None = None
+    input_from: str = "body"
+    method: str | None = None
+    url: str | None = None
+    path: str | None = None
+    route: str | None = None
+    query: str | None = None
+    params: dict[str, str] = field(default_factory=dict)
+    query_params: dict[str, list[str]] = field(default_factory=dict)
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    client: str | None = None
+    client_request_id: str | None = None
+    parent_request_id: str | None = None
+    context: Context | None = None
+    links: Sequence[Link] = ()
+    attributes: dict[str, Any] = field(default_factory=dict)
+    job_id: str | None = None
+    job_attempt: int | None = None
+    depth: int = 0
+    body_size: int | None = None
+    rejected: tuple[int, Failure] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How it ended. `kind` is `json` (a value's exact JSON, or an error document) or `response` (the handler's own Response)."""
+
+    request_id: str
+    trace_id: str
+    span_id: str
+    status: int
+    outcome: str
+    kind: str
+    headers: list[tuple[str, str]]
+    body: bytes
+    error: Failure | None = None
+
+
+class HostFactory(Protocol):
+    """Makes the recorded host of one execution."""
+
+    def __call__(self, execution: Execution, context: Context, request: Request) -> Host:
+        """`context` holds the function span: the parent of what the host's calls trace."""
+        ...
+
+
+class Executor:
+    """Runs executions. One per process; any number in flight.
+
+    Args:
+        registry: the functions being served.
+        recorder: where executions are written down.
+        tracer: of the `flux` scope.
+        hosts: makes the host of an execution.
+        dev: True adds the stack to error documents.
+        entropy, clock, monotonic: randomness, wall clock (ns) and monotonic clock (ns).
+    """
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        recorder: Recorder,
+        tracer: Tracer,
+        hosts: HostFactory,
+        dev: bool,
+        entropy: Callable[[int], bytes] = os.urandom,
+        clock: Callable[[], int] = time.time_ns,
+        monotonic: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        self._registry = registry
+        self._recorder = recorder
+        self._tracer = tracer
+        self._hosts = hosts
+        self._dev = dev
+        self._entropy = entropy
+        self._clock = clock
+        self._monotonic = monotonic
+
+    async def execute(self, request: Request) -> Result:
+        """Run `request` and return once its record is as durable as the project asks.
+
+        Raises:
+            SpoolError: the execution can't be recorded (SpoolFull: no room); its answer must be a 503.
+        """
+        began = self._monotonic()
+        started_ns = self._clock()
+        served = self._registry.get(request.function) if request.function else None
+        seed = self._entropy(32)
+        root = self._root_span(request, started_ns)
+        where = root.get_span_context()
+        parent = getattr(root, "parent", None)
+        execution = self._recorder.open(
+            Arrival(
+                request_id=new_id(self._entropy),
+                day=day_of(started_ns),
+                trace_id=format(where.trace_id, "032x"),
+                span_id=format(where.span_id, "016x"),
+                parent_span_id=None if parent is None else format(parent.span_id, "016x"),
+                parent_request_id=request.parent_request_id,
+                trigger=request.trigger,
+                function=request.function,
+                deployment=served.deployment.id if served else None,
+                started_ns=started_ns,
+                record=served.record if served else "all",
+                method=request.method,
+                url=request.url,
+                path=request.path,
+                route=request.route,
+                query=request.query,
+                params=request.params,
+                headers=request.headers,
+                client_request_id=request.client_request_id,
+                body=request.body,
+                input_from=request.input_from,
+                input=request.input,
+                body_size=request.body_size,
+                job_id=request.job_id,
+                job_attempt=request.job_attempt,
+                client=request.client,
+            ),
+            seed=seed,
+            now_ns=started_ns,
+        )
+        execution.adopt(root)
+        root.set_attribute(semconv.FLUX_REQUEST_ID, execution.request_id)
+        reply: Reply | None = None
+        failure: Failure | None = None
+        status, outcome = 200, "ok"
+        guest: str | None = None
+        invocation: int | None = None
+        try:
+            if request.rejected is not None:
+                status, failure = request.rejected
+                outcome = "rejected"
+            else:
+                reply = await self._run(request, served, execution, root, seed, started_ns)
+                guest, invocation = reply.guest, reply.invocation
+                status = 200 if reply.status is None else reply.status
+                if status >= 500:
+                    outcome = "error"
+        except (RuntimeFault, NotFound) as error:
+            status, failure = explain(error)
+            outcome = "rejected" if isinstance(error, (Overloaded, NotFound)) else "error"
+            if isinstance(error, RuntimeFault):
+                guest, invocation = error.guest, error.invocation
+        except SpoolError as error:
+            status, outcome = 503, "error"
+            failure = Failure(type=error.type, message=error.message)
+        except Exception as error:
+            log.exception("an execution failed inside Flux")
+            status, outcome = 500, "error"
+            failure = Failure(type="InternalError", message=f"Flux failed: {type(error).__name__}.")
+        return await self._finish(
+            request, execution, root, reply, failure, status, outcome, guest, invocation, began
+        )
+
+    def _root_span(self, request: Request, started_ns: int) -> Span:
+        if request.trigger == "http":
+            name = f"{request.method} {request.route}" if request.route else str(request.method)
+        elif request.trigger == "job":
+            name = f"process {request.function}"
+        else:
+            name = f"{request.trigger} {request.function}"
+        attributes = request.attributes
+        if request.function:
+            attributes[semconv.FAAS_NAME] = request.function
+            attributes[semconv.FAAS_TRIGGER] = _FAAS_TRIGGER.get(request.trigger, "other")
+        return self._tracer.start_span(
+            name,
+            context=request.context,
+            kind=_KINDS.get(request.trigger, SpanKind.INTERNAL),
+            attributes=attributes,
+            links=request.links,
+            start_time=started_ns,
+        )
+
+    async def _run(
+        self,
+        request: Request,
+        served: Served | None,
+        execution: Execution,
+        root: Span,
+        seed: bytes,
+        now_ns: int,
+    ) -> Reply:
+        if served is None:
+            raise NotFound(f"No function is called `{request.function}`.", "List them with GET / or `flux dev`.")
+        if request.depth > DEEPEST_INVOKE:
+            raise FunctionError("InvokeError", f"Invocations are nested more than {DEEPEST_INVOKE} deep.")
+        context = with_execution(trace.set_span_in_context(root, request.context), execution)
+        span = self._tracer.start_span(
+            served.name,
+            context=context,
+            attributes={
+                semconv.FAAS_INVOCATION_ID: execution.request_id,
+                semconv.FLUX_DEPLOYMENT: served.deployment.id,
+                semconv.CODE_FILE_PATH: f"functions/{served.deployment.entry}",
+            },
+        )
+        host: Host | None = None
+        try:
+            if served.guest is None:
+                raise served.failure or RuntimeFault(f"`{served.name}` is not loaded.")
+            where = span.get_span_context()
+            host = self._hosts(execution, trace.set_span_in_context(span, context), request)
+            return await served.guest.invoke(
+                Invocation(
+                    request_id=execution.request_id,
+                    trace_id=execution.trace_id,
+                    span_id=format(where.span_id, "016x"),
+                    seed=seed,
+                    now_ns=now_ns,
+                    timeout=served.timeout,
+                    request={
+                        "method": request.method,
+                        "url": request.url,
+                        "path": request.path,
+                        "params": request.params,
+                        "query": request.query_params,
+                        "headers": request.headers,
+                    },
+                    body=request.body,
+                    input=request.input,
+                ),
+                host,
+            )
+        except RuntimeFault as error:
+            _fail(span, explain(error)[1])
+            raise
+        finally:
+            if host is not None:
+                await host.close()
+            span.end()
+
+    async def _finish(
+        self,
+        request: Request,
+        execution: Execution,
+        root: Span,
+        reply: Reply | None,
+        failure: Failure | None,
+        status: int,
+        outcome: str,
+        guest: str | None,
+        invocation: int | None,
+        began: int,
+    ) -> Result:
+        if reply is not None:
+            kind, body, headers = "json" if reply.status is None else "response", reply.body, reply.headers
+        else:
+            kind, headers = "json", []
+            body = self.error_document(failure, execution.request_id)
+        if request.trigger == "http":
+            root.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, status)
+        if failure is not None and outcome != "rejected":
+            _fail(root, failure, events=False)
+        elif status >= 500:
+            root.set_status(Status(StatusCode.ERROR))
+            root.set_attribute(semconv.ERROR_TYPE, str(status))
+        elif failure is not None:
+            root.set_attribute(semconv.ERROR_TYPE, failure.type)
+        duration = self._monotonic() - began
+        root.end()
+        execution.end(
+            status=status,
+            outcome=outcome,
+            output=reply.body if reply is not None else None,
+            output_kind=kind,
+            response_headers=headers,
+            error=failure,
+            guest=guest,
+            invocation=invocation,
+            duration_ns=duration,
+        )
+        await self._recorder.settle()
+        return Result(
+            request_id=execution.request_id,
+            trace_id=execution.trace_id,
+            span_id=execution.arrival.span_id,
+            status=status,
+            outcome=outcome,
+            kind=kind,
+            headers=headers,
+            body=body,
+            error=failure,
+        )
+
+    def error_document(self, failure: Failure | None, request_id: str | None) -> bytes:
+        """The JSON body of an error answer; the stack only in dev."""
+        document: dict[str, Any] = {
+            "type": failure.type if failure else "Error",
+            "message": failure.message if failure else "",
+        }
+        if request_id is not None:
+            document["request_id"] = request_id
+        if failure is not None:
+            if failure.fields:
+                document["fields"] = failure.fields
+            if self._dev and failure.file:
+                document["at"] = ":".join(str(p) for p in (failure.file, failure.line, failure.column) if p)
+            if self._dev and failure.stack:
+                document["stack"] = failure.stack
+        return orjson.dumps({"error": document})
+
+
+def explain(error: RuntimeFault | NotFound) -> tuple[int, Failure]:
+    """The HTTP status and the recorded failure for an error out of the runtime."""
+    if isinstance(error, FunctionError):
+        status = 422 if error.fields else 500
+        return status, Failure(
+            type=error.error_type,
+            message=error.message,
+            file=error.file,
+            line=error.line,
+            column=error.column,
+            stack=error.stack,
+            fields=dict(error.fields) if error.fields else None,
+        )
+    if isinstance(error, DeadlineExceeded):
+        return 504, Failure(type="DeadlineExceeded", message=error.message)
+    if isinstance(error, GuestDied):
+        return 502, Failure(type="GuestDied", message=error.message)
+    if isinstance(error, Overloaded):
+        return 503, Failure(type="Overloaded", message=error.message)
+    if isinstance(error, NotFound):
+        return 404, Failure(type="NotFound", message=error.message)
+    return 502, Failure(type=error.type, message=error.message)
+
+
+def _fail(span: Span, failure: Failure, *, events: bool = True) -> None:
+    span.set_status(Status(StatusCode.ERROR, failure.message))
+    span.set_attribute(semconv.ERROR_TYPE, failure.type)
+    if not events:
+        return
+    attributes: dict[str, str] = {
+        semconv.EXCEPTION_TYPE: failure.type,
+        semconv.EXCEPTION_MESSAGE: failure.message,
+    }
+    if failure.stack:
+        attributes[semconv.EXCEPTION_STACKTRACE] = failure.stack
+    span.add_event("exception", attributes)
+    if failure.file is not None:
+        span.set_attribute(semconv.CODE_FILE_PATH, failure.file)
+        if failure.line is not None:
+            span.set_attribute(semconv.CODE_LINE_NUMBER, failure.line)
+        if failure.column is not None:
+            span.set_attribute(semconv.CODE_COLUMN_NUMBER, failure.column)
