@@ -1,0 +1,1 @@
+"""Postgres as Flux uses it: embedded launcher, pools, migrations, roles, SQL files."""

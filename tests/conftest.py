@@ -1,0 +1,104 @@
+"""Fixtures that every test may use: a test server, and a fresh migrated database per test.
+
+The server is the one that FLUX_TEST_DATABASE_URL names (a superuser's URL), else an embedded Postgres of this
+test run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+from flux.config import Config
+from flux.store import migrate
+from flux.store.identifiers import quote
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """URL of a superuser on the test server."""
+    given = os.environ.get("FLUX_TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    pytest.fail("FLUX_TEST_DATABASE_URL names no server")
+
+
+@pytest.fixture(scope="session")
+def _template(postgres_url: str) -> Iterator[tuple[str, Callable[[str], None]]]:
+    name = f"flux_test_{os.getpid()}_{secrets.token_hex(3)}"
+
+    async def administer(sql: str) -> None:
+        connection = await asyncpg.connect(postgres_url)
+        try:
+            await connection.execute(sql)
+        finally:
+            await connection.close()
+
+    async def fill() -> None:
+        connection = await asyncpg.connect(_with_database(postgres_url, name))
+        try:
+            await migrate.apply(connection)
+        finally:
+            await connection.close()
+
+    # Of its own thread: a test's event loop may be current in this one.
+    with ThreadPoolExecutor(max_workers=1) as thread:
+
+        def run(work: Callable[[], Awaitable[None]]) -> None:
+            async def main() -> None:
+                await work()
+
+            thread.submit(asyncio.run, main()).result()
+
+        def execute(sql: str) -> None:
+            run(lambda: administer(sql))
+
+        execute(f"CREATE DATABASE {quote(name)} TEMPLATE template0")
+        try:
+            run(fill)
+            yield name, execute
+        finally:
+            execute(f"DROP DATABASE {quote(name)} WITH (FORCE)")
+
+
+@pytest.fixture
+def database_url(postgres_url: str, _template: tuple[str, Callable[[str], None]]) -> Iterator[str]:
+    """URL of a fresh database with the migrations applied and nothing else; dropped afterwards."""
+    template, execute = _template
+    name = f"{template}_{secrets.token_hex(4)}"
+    execute(f"CREATE DATABASE {quote(name)} TEMPLATE {quote(template)}")
+    try:
+        yield _with_database(postgres_url, name)
+    finally:
+        execute(f"DROP DATABASE {quote(name)} WITH (FORCE)")
+
+
+@pytest.fixture
+def empty_database_url(postgres_url: str, _template: tuple[str, Callable[[str], None]]) -> Iterator[str]:
+    """URL of a fresh database without even the schema `flux`; dropped afterwards."""
+    template, execute = _template
+    name = f"{template}_{secrets.token_hex(4)}"
+    execute(f"CREATE DATABASE {quote(name)} TEMPLATE template0")
+    try:
+        yield _with_database(postgres_url, name)
+    finally:
+        execute(f"DROP DATABASE {quote(name)} WITH (FORCE)")
+
+
+@pytest.fixture
+def store_config(database_url: str, tmp_path: Path) -> Config:
+    """A project in a temporary folder over the fresh database."""
+    return Config(root=tmp_path, name="test", database_url=database_url, master_key=bytes(range(32)))
+
+
+def _with_database(url: str, name: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
