@@ -1,0 +1,256 @@
+"""One serving process, wired: every object of Flux meets the others here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Self
+
+import asyncpg
+from opentelemetry import context as otel
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from flux import __version__, semconv
+from flux.api.application import make_application
+from flux.app.child import Sidecar
+from flux.app.keys import with_master_key
+from flux.config import Config
+from flux.data import install
+from flux.data.database import UserDatabase
+from flux.data.instrument import instrument_asyncpg
+from flux.gateway.gateway import Gateway
+from flux.host.fetch import FetchClient
+from flux.host.jobs import Jobs
+from flux.host.live import Live
+from flux.host.protocol import Host
+from flux.host.recording import Recording
+from flux.host.secrets import Secrets
+from flux.query.reader import Reader
+from flux.queue.job import Job, JobResult
+from flux.queue.worker import Worker
+from flux.record.call import CallError, Outcome
+from flux.record.identity import new_id
+from flux.recorder.execution import Execution
+from flux.recorder.recorder import Recorder
+from flux.recorder.redaction import Redaction
+from flux.recorder.seal import Sealer
+from flux.recorder.spool import Spool
+from flux.recorder.telemetry import setup
+from flux.runtime.deno import DenoLauncher
+from flux.runtime.executor import Executor, Request
+from flux.runtime.pool import SubprocessEngine
+from flux.runtime.python import PythonLauncher
+from flux.runtime.registry import Registry
+from flux.store.database import Store
+
+_PROPAGATOR = TraceContextTextMapPropagator()
+
+
+class Application:
+    """The five modules over one Postgres. Open it, use `gateway` (ASGI) or `executor`, close it.
+
+    Attributes:
+        config: with its master key.
+        registry: the functions; call `registry.reload()` to serve them.
+        executor: runs executions.
+        gateway: the ASGI application.
+    """
+
+    config: Config
+    store: Store
+    recorder: Recorder
+    registry: Registry
+    executor: Executor
+    gateway: Gateway
+    sidecar: Sidecar
+    installation: install.Installation
+
+    def __init__(self) -> None:
+        self._stack = contextlib.AsyncExitStack()
+
+    @classmethod
+    async def open(cls, config: Config, *, jobs: bool = True) -> Self:
+        """Start Postgres where needed, migrate, install capture, and wire everything. Closes what it opened if it fails.
+
+        Args:
+            config: the project's.
+            jobs: False leaves queued jobs to other processes (a CLI command that runs one function).
+
+        Raises:
+            FluxError: with what is wrong and what to do.
+        """
+        self = cls()
+        try:
+            await self._open(with_master_key(config), jobs)
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def _open(self, config: Config, run_jobs: bool) -> None:
+        self.config = config
+        node = new_id()
+        self.store = store = await Store.open(config, application_name="flux", pool_size=4)
+        self._stack.push_async_callback(store.close)
+        async with store.internal() as connection:
+            self.installation = await install.install(connection)
+
+        redaction = Redaction(config.redact, config.redact_columns)
+        spool = Spool.create(config.spool_dir, node, limit=config.spool_limit, durability=config.durability)
+        self.sidecar = Sidecar(config.root, node)
+        await self.sidecar.start()
+        self._stack.push_async_callback(self.sidecar.close)
+        self.recorder = recorder = Recorder(spool, Sealer(config.master_key), redaction)
+        self._stack.callback(recorder.close)
+
+        provider = setup(
+            recorder,
+            {
+                semconv.SERVICE_NAME: config.name,
+                semconv.SERVICE_VERSION: __version__,
+                semconv.SERVICE_INSTANCE_ID: node,
+            },
+        )
+        instrument_asyncpg()
+        database = await UserDatabase.open(store, size=config.pool_size, pooler=config.pooler)
+        self._stack.push_async_callback(database.close)
+        fetch = FetchClient()
+        self._stack.push_async_callback(fetch.close)
+        self._jobs = Jobs(store)
+        self._secrets = Secrets(config.environment, config.master_key, redaction)
+        self._database, self._fetch = database, fetch
+
+        slots = config.flux_dir / "guests"
+        env = {name: config.environment[name] for name in config.env if name in config.environment}
+        engines = {
+            "typescript": SubprocessEngine(
+                DenoLauncher(), slots_dir=slots, concurrency=config.concurrency, env=env, dev=config.dev
+            ),
+            "python": SubprocessEngine(
+                PythonLauncher(), slots_dir=slots, concurrency=config.concurrency, env=env, dev=config.dev
+            ),
+        }
+        for engine in engines.values():
+            self._stack.push_async_callback(engine.close)
+        self.registry = registry = Registry(config, engines, recorder.deployed)
+        self._stack.push_async_callback(registry.close)
+        self.executor = Executor(
+            registry=registry,
+            recorder=recorder,
+            tracer=provider.get_tracer("flux", __version__),
+            hosts=self._host,
+            dev=config.dev,
+        )
+        internal = make_application(config, registry, self.executor, Reader(store), self.ready)
+        self.gateway = Gateway(config, registry, self.executor, internal)
+        if run_jobs:
+            self._worker = Worker(store, self._run_job, concurrency=config.job_concurrency, node=node)
+
+    def _host(self, execution: Execution, context: Context, request: Request) -> Host:
+        async def invoke(name: str, payload: bytes) -> Outcome:
+            result = await self.executor.execute(
+                Request(
+                    trigger="invoke",
+                    function=name,
+                    body=payload,
+                    parent_request_id=execution.request_id,
+                    context=otel.get_current(),
+                    depth=request.depth + 1,
+                )
+            )
+            if result.error is not None or result.status >= 400:
+                kind = result.error.type if result.error else str(result.status)
+                message = result.error.message if result.error else f"{name} answered {result.status}."
+                detail = {"request_id": result.request_id, "status": str(result.status)}
+                return Outcome(error=CallError(kind, message, detail))
+            if result.kind == "json":
+                return Outcome(result=result.body)
+            return Outcome(result=_response_value(result.body))
+
+        live = Live(
+            session=self._database.session(execution.request_id, execution.day),
+            fetch=self._fetch,
+            jobs=self._jobs,
+            secrets=self._secrets,
+            invoke=invoke,
+        )
+        return Recording(live, execution, context)
+
+    async def _run_job(self, job: Job) -> JobResult:
+        links = []
+        if job.traceparent:
+            producer = trace.get_current_span(
+                _PROPAGATOR.extract({"traceparent": job.traceparent}, Context())
+            ).get_span_context()
+            if producer.is_valid:
+                links.append(Link(producer))
+        result = await self.executor.execute(
+            Request(
+                trigger="job",
+                function=job.name,
+                body=job.payload,
+                context=Context(),
+                links=links,
+                parent_request_id=job.pushed_by,
+                job_id=job.id,
+                job_attempt=job.attempt,
+                attributes={
+                    semconv.MESSAGING_SYSTEM: "flux",
+                    semconv.MESSAGING_DESTINATION_NAME: job.name,
+                    semconv.MESSAGING_MESSAGE_ID: job.id,
+                    semconv.MESSAGING_OPERATION_TYPE: "process",
+                    semconv.FLUX_JOB_ATTEMPT: job.attempt,
+                },
+            )
+        )
+        error = None
+        if result.error is not None:
+            error = {"type": result.error.type, "message": result.error.message}
+        elif result.status >= 400:
+            error = {"type": str(result.status), "message": f"{job.name} answered {result.status}."}
+        return JobResult(ok=error is None, request_id=result.request_id, error=error)
+
+    async def ready(self) -> dict[str, Any]:
+        """Whether Postgres answers and the sidecar runs."""
+        try:
+            async with asyncio.timeout(2), self.store.internal() as connection:
+                await connection.execute("SELECT 1")
+            postgres = True
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            postgres = False
+        return {"ok": postgres and self.sidecar.alive, "postgres": postgres, "drain": self.sidecar.alive}
+
+    async def run_jobs(self, stop: asyncio.Event) -> None:
+        """Run queued jobs until `stop`."""
+        await self._worker.run(stop)
+
+    async def close(self) -> None:
+        """Let guests finish, close the spool, let the sidecar drain it, let go of Postgres."""
+        await self._stack.aclose()
+
+
+def _response_value(body: bytes) -> bytes:
+    try:
+        json.loads(body)
+    except ValueError:
+        return json.dumps(body.decode("utf-8", "replace")).encode()
+    return body
+
+
+def server_file(flux_dir: Path) -> Path:
+    """Where a serving process says its address: `.flux/server.json`."""
+    return flux_dir / "server.json"
+
+
+def announce(config: Config, port: int) -> None:
+    """Write the address for CLI commands (`flux invoke`)."""
+    path = server_file(config.flux_dir)
+    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary.write_text(json.dumps({"pid": os.getpid(), "host": config.host, "port": port, "dev": config.dev}))
+    temporary.replace(path)

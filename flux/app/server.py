@@ -1,0 +1,149 @@
+"""`flux serve` and `flux dev`: the application behind Hypercorn, from taking the port to the last drained record."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from hypercorn.asyncio import serve as hypercorn_serve
+from hypercorn.config import Config as HypercornConfig
+from watchfiles import awatch
+
+from flux.app import port
+from flux.app.application import Application, announce, server_file
+from flux.config import Config
+from flux.data import push
+from flux.runtime.registry import Change
+
+log = logging.getLogger("flux.app")
+
+GRACE = 30.0
+"""Seconds that requests in flight may take after a signal to stop."""
+
+
+class Audience(Protocol):
+    """Who is told what happens; the CLI prints it."""
+
+    def started(self, app: Application, changes: list[Change], schema: list[str], url: str) -> None:
+        """The port answers."""
+        ...
+
+    def reloaded(self, app: Application, changes: list[Change]) -> None:
+        """functions/ was read again."""
+        ...
+
+    def schema(self, applied: list[str], drifted: list[push.Drift]) -> None:
+        """Schema files were looked at."""
+        ...
+
+    def trouble(self, message: str, hint: str | None) -> None:
+        """Something went wrong that doesn't end the server."""
+        ...
+
+    def stopping(self) -> None:
+        """A signal came."""
+        ...
+
+
+async def serve(config: Config, audience: Audience) -> None:
+    """Serve until SIGINT or SIGTERM, then drain and end.
+
+    Raises:
+        FluxError: it could not start.
+    """
+    sock = port.bind(config.host, config.port)
+    number = int(sock.getsockname()[1])
+    stop = asyncio.Event()
+    try:
+        app = await Application.open(config)
+    except BaseException:
+        sock.close()
+        raise
+    try:
+        schema = await _apply_schema(app, audience) if config.dev else []
+        changes = await app.registry.reload()
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(name, _stop, stop, audience)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(app.run_jobs(stop))
+            if config.dev:
+                tasks.create_task(_watch(app, audience, stop))
+            server = tasks.create_task(_http(app, sock.detach(), stop))
+            announce(app.config, number)
+            audience.started(app, changes, schema, f"http://{config.host}:{number}")
+            await server
+            stop.set()
+    finally:
+        with contextlib.suppress(OSError):
+            server_file(config.flux_dir).unlink()
+        await app.close()
+
+
+def _stop(stop: asyncio.Event, audience: Audience) -> None:
+    if not stop.is_set():
+        audience.stopping()
+    stop.set()
+
+
+async def _http(app: Application, descriptor: int, stop: asyncio.Event) -> None:
+    settings = HypercornConfig()
+    settings.bind = [f"fd://{descriptor}"]
+    settings.backlog = 1024
+    settings.include_server_header = False
+    settings.keep_alive_max_requests = 2**31
+    settings.keep_alive_timeout = 75
+    settings.graceful_timeout = GRACE
+    settings.h11_max_incomplete_size = 64 * 1024
+    settings.loglevel = "WARNING"
+
+    async def trigger() -> None:
+        await stop.wait()
+
+    await hypercorn_serve(_framework(app), settings, shutdown_trigger=trigger, mode="asgi")
+
+
+def _framework(app: Application) -> Any:
+    return app.gateway
+
+
+async def _apply_schema(app: Application, audience: Audience) -> list[str]:
+    folder = app.config.root / "schema"
+    async with app.store.internal() as connection:
+        applied = await push.apply(connection, folder)
+        plan = await push.plan(connection, folder)
+    audience.schema(applied, list(plan.drifted))
+    return applied
+
+
+async def _watch(app: Application, audience: Audience, stop: asyncio.Event) -> None:
+    config = app.config
+    async for paths in _changes(config.root, stop):
+        try:
+            if any(path.suffix == ".sql" and path.parent == config.root / "schema" for path in paths):
+                await _apply_schema(app, audience)
+            if any(path.name in ("flux.toml", ".env") and path.parent == config.root for path in paths):
+                audience.trouble("flux.toml or .env has changed.", "Restart `flux dev` to use it.")
+            if any(config.functions_dir in path.parents or path == config.functions_dir for path in paths):
+                audience.reloaded(app, await app.registry.reload())
+        except Exception as error:
+            message = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
+            audience.trouble(message, getattr(error, "hint", None))
+
+
+async def _changes(root: Path, stop: asyncio.Event) -> AsyncIterator[set[Path]]:
+    ignored = {".flux", ".git", ".venv", "node_modules", "__pycache__", ".dev"}
+
+    def wanted(_: object, name: str) -> bool:
+        path = Path(name)
+        inside = path.relative_to(root).parts if path.is_relative_to(root) else path.parts
+        return not ignored.intersection(inside)
+
+    watch = awatch(root, watch_filter=wanted, debounce=50, step=5, stop_event=stop, rust_timeout=500, ignore_permission_denied=True)
+    async for batch in watch:
+        yield {Path(name) for _, name in batch}

@@ -1,0 +1,91 @@
+"""The server's child process: drains the spool into Postgres, ticks, and keeps the node's heartbeat.
+
+It is a process of its own so that the server keeps its interpreter for requests. Its stdin is a pipe from the server: when that
+closes (a clean stop or a kill -9 alike) it drains what is left, adopts the spool if its owner died, and ends.
+Run as `python -m flux.app.sidecar ROOT NODE`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import asyncpg
+import uvloop
+
+from flux.app import nodes
+from flux.config import Config, load
+from flux.data.ticks import Ticker
+from flux.errors import FluxError
+from flux.recorder.drain import Drain
+from flux.store.database import Store
+
+log = logging.getLogger("flux.sidecar")
+
+LAST_DRAIN = 10.0
+"""Most seconds spent on what is left once the server is gone."""
+
+
+async def run(config: Config, node: str) -> None:
+    """Drain, tick and beat until stdin closes."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer)
+    store = await Store.open(config, application_name="flux sidecar", pool_size=2, migrate=False)
+    drain = Drain(store.connect_args, config.spool_dir, own=node)
+    ticker = Ticker(store.connect_args, node)
+    drain.on_records = ticker.touch
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(drain.run(stop))
+            tasks.create_task(ticker.run(stop))
+            tasks.create_task(_beat(store, node, stop))
+            await reader.read()
+            stop.set()
+        await _last(drain, store, node)
+    finally:
+        await store.close()
+
+
+async def _beat(store: Store, node: str, stop: asyncio.Event) -> None:
+    pid = nodes.parent_pid()
+    while not stop.is_set():
+        try:
+            async with store.internal() as connection:
+                await nodes.beat(connection, node, pid)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            log.warning("heartbeat failed: %s", error)
+        await nodes.wait_or(stop, nodes.HEARTBEAT)
+
+
+async def _last(drain: Drain, store: Store, node: str) -> None:
+    try:
+        async with asyncio.timeout(LAST_DRAIN):
+            while await drain.once():
+                pass
+            async with store.internal() as connection:
+                await nodes.stopped(connection, node)
+    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        log.warning("the spool could not be drained to its end; the next start goes on: %s", error)
+    await drain.close()
+
+
+def main() -> None:
+    """Entry point: arguments are the project folder and the node's id."""
+    logging.basicConfig(level=logging.WARNING, format="flux sidecar: %(message)s", stream=sys.stderr)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    root, node = sys.argv[1:3]
+    try:
+        uvloop.run(run(load(Path(root)), node))
+    except FluxError as error:
+        log.error("%s", error.message)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
