@@ -1,0 +1,143 @@
+"""Finds the execution that a person names: a whole request_id, the first digits of one, a trace_id, or `last`.
+
+Every command and API call that takes an id comes through `resolve`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from asyncpg import Connection
+
+from flux.errors import Ambiguous, NotFound, UsageError
+from flux.store.sql import Queries
+
+SHORTEST_PREFIX = 4
+LISTED = 10
+"""Candidates that an ambiguous prefix names."""
+PATIENCE = 0.5
+"""Seconds within which an acknowledged execution has been drained, so how long a search waits before 'not found'."""
+INTERVAL = 0.025
+
+_ID = re.compile(r"[0-9a-f]{4,32}")
+_SEGMENT = re.compile(r"(\d+)\.seg")
+_Q = Queries("flux.query")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An execution's identity and the day whose partition holds its rows."""
+
+    request_id: str
+    day: date
+
+
+async def resolve(connection: Connection[Any], name: str, *, spool_dir: Path | None = None) -> Found:
+    """The execution that `name` means.
+
+    Waits up to half a second for a record that is still on its way from the spool.
+
+    Args:
+        name: 4 to 32 hex digits (a request_id or its beginning, or a whole trace_id), or `last`.
+        spool_dir: the project's spools, where this machine has them: `last` then waits until what they hold has been drained.
+
+    Raises:
+        UsageError: `name` is none of these.
+        NotFound: no execution has it.
+        Ambiguous: a prefix names several.
+    """
+    wanted = name.strip().lower().replace("-", "")
+    if wanted != "last" and not _ID.fullmatch(wanted):
+        raise UsageError(
+            f"`{name}` names no execution.",
+            f"Give a request id (or its first {SHORTEST_PREFIX} digits or more), a trace id, or `last`.",
+        )
+    if wanted == "last" and spool_dir is not None:
+        await _drained(connection, spool_dir)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + PATIENCE
+    while True:
+        found = await _latest(connection) if wanted == "last" else await _by_digits(connection, wanted)
+        if found is not None:
+            return found
+        if loop.time() >= until:
+            break
+        await asyncio.sleep(INTERVAL)
+    if wanted == "last":
+        raise NotFound("Nothing has been recorded yet.", "Start the server with `flux dev` and send a request.")
+    raise NotFound(
+        f"No execution has an id that begins with `{wanted}`." if len(wanted) < 32 else f"No execution is `{wanted}`.",
+        "`flux tail` lists the latest ones.",
+    )
+
+
+async def _latest(connection: Connection[Any]) -> Found | None:
+    row = await connection.fetchrow(_Q.latest)
+    return None if row is None else Found(row["request_id"], row["day"])
+
+
+async def _by_digits(connection: Connection[Any], digits: str) -> Found | None:
+    rows = await connection.fetch(_Q.by_prefix, digits, _after(digits), LISTED + 1)
+    if not rows and len(digits) == 32:
+        rows = await connection.fetch(_Q.by_trace, digits)
+    if not rows:
+        return None
+    if len(rows) > 1:
+        many = f"more than {LISTED}" if len(rows) > LISTED else str(len(rows))
+        raise Ambiguous(
+            f"`{digits}` names {many} executions.",
+            [describe(row) for row in rows[:LISTED]],
+            "Give more digits.",
+        )
+    return Found(rows[0]["request_id"], rows[0]["day"])
+
+
+def describe(row: Mapping[str, Any]) -> str:
+    """One line that tells an execution from its neighbours: id, time, what it was, how it ended."""
+    what = row["function"] or f"{row['method'] or ''} {row['path'] or ''}".strip() or "-"
+    ended = row["outcome"] if row["status"] is None else f"{row['status']} {row['outcome']}"
+    return f"{row['request_id'][:16]}  {row['started_at']:%Y-%m-%d %H:%M:%S}  {what}  {ended}"
+
+
+def _after(digits: str) -> str:
+    """The first string, in the C collation, after every id that begins with `digits`."""
+    return digits + "g"
+
+
+async def _drained(connection: Connection[Any], spool_dir: Path) -> None:
+    """Wait, at most PATIENCE, until what stands in the spools now has been stored."""
+    ends = {spool.name: end for spool in _folders(spool_dir) if (end := _end(spool)) is not None}
+    loop = asyncio.get_running_loop()
+    until = loop.time() + PATIENCE
+    while ends and loop.time() < until:
+        for row in await connection.fetch(_Q.drained, list(ends)):
+            if (row["segment"], row["offset"]) >= ends[row["spool_id"]]:
+                del ends[row["spool_id"]]
+        if ends:
+            await asyncio.sleep(INTERVAL)
+
+
+def _folders(spool_dir: Path) -> list[Path]:
+    try:
+        return [folder for folder in spool_dir.iterdir() if folder.is_dir()]
+    except OSError:
+        return []
+
+
+def _end(spool: Path) -> tuple[int, int] | None:
+    """Segment and offset of the last byte, or None for a spool without any."""
+    try:
+        numbers = [int(match[1]) for entry in spool.iterdir() if (match := _SEGMENT.fullmatch(entry.name))]
+        if not numbers:
+            return None
+        last = max(numbers)
+        size = next(e for e in spool.iterdir() if _SEGMENT.fullmatch(e.name) and int(e.stem) == last).stat().st_size
+    except (OSError, StopIteration):
+        return None
+    return (last, size) if size else None

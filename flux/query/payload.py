@@ -1,0 +1,86 @@
+"""How recorded bytes and database values are shown: JSON where they are JSON, else text, else base64. Used by every shape.
+
+Numbers that a JSON reader would round (an int8 beyond 2^53, a long numeric) are given as their decimal string.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+
+_SAFE = 2**53
+
+
+def present(data: bytes | None) -> Any:
+    """Exact recorded bytes as a JSON value.
+
+    Returns:
+        None where there are none (or zero bytes), the parsed value where they are JSON, else a string where they are
+        UTF-8, else `{"$bytea": base64}`.
+    """
+    if not data:
+        return None
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return {"$bytea": base64.b64encode(data).decode("ascii")}
+    try:
+        return _DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def parse(text: str | None) -> Any:
+    """A jsonb column, read as text, as a value; SQL null is None."""
+    return None if text is None else _DECODER.decode(text)
+
+
+def printable(value: Any) -> Any:
+    """A value that asyncpg decoded as one that JSON can carry; bytea as base64, times as RFC 3339 with microseconds."""
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        return value if -_SAFE <= value <= _SAFE else str(value)
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else str(value)
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="microseconds")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return {"$bytea": base64.b64encode(bytes(value)).decode("ascii")}
+    if isinstance(value, (asyncpg.Record, dict)):
+        return {str(key): printable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [printable(item) for item in value]
+    return str(value)
+
+
+def _exact_int(digits: str) -> int | str:
+    if len(digits) < 16:
+        return int(digits)
+    if len(digits) > 17:
+        return digits
+    number = int(digits)
+    return number if -_SAFE <= number <= _SAFE else digits
+
+
+def _exact_float(digits: str) -> float | str:
+    number = float(digits)
+    if abs(number) == float("inf"):
+        return digits
+    return number if len(digits) < 16 or repr(number) == digits else digits
+
+
+def _not_json(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_float=_exact_float, parse_int=_exact_int, parse_constant=_not_json)

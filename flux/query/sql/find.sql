@@ -1,0 +1,28 @@
+-- name: by_prefix
+-- Executions whose id lies in ["prefix", "prefix" + 1): the primary key of each partition answers it.
+SELECT request_id, day, trace_id, started_at, function, status, outcome, method, path
+FROM flux.executions
+WHERE request_id >= $1 AND request_id < $2
+ORDER BY started_at
+LIMIT $3
+
+-- name: by_trace
+-- The earliest root of a trace: what no other execution of it caused comes first.
+SELECT request_id, day, trace_id, started_at, function, status, outcome, method, path
+FROM flux.executions
+WHERE trace_id = $1
+ORDER BY parent_request_id IS NOT NULL, started_at
+LIMIT 1
+
+-- name: latest
+-- The latest execution that nobody's ctx.invoke caused: a child is found inside its caller.
+SELECT request_id, day, trace_id, started_at, function, status, outcome, method, path
+FROM flux.executions
+WHERE parent_request_id IS NULL
+ORDER BY started_at DESC
+LIMIT 1
+
+-- name: drained
+SELECT spool_id, segment, "offset"
+FROM flux.spool_positions
+WHERE consumer = 'postgres' AND spool_id = ANY ($1::text[])
