@@ -1,0 +1,72 @@
+"""What a guest says about an error, turned into a FunctionError that a person can read. Used by GuestProcess.
+
+Guests name files relative to the bundle; people know them as `functions/<path>`. No path of the machine may show.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from flux.errors import FunctionError
+from flux.runtime.deployment import Deployment
+
+LONGEST_TEXT = 64 * 1024
+_ABSOLUTE = re.compile(r"(?:file://)?(?<![\w.:/])/(?:[^\s/:()\"'`]+/)+(?=[^\s/:()\"'`]+)")
+
+
+def function_error(error: object, deployment: Deployment, bundle: str) -> FunctionError:
+    """Build the error from an `error` member of a frame.
+
+    Args:
+        error: `{type, message, stack, frames: [{file, line, column, function}], fields?}` as the guest sent it.
+        deployment: whose code threw; a frame whose file is one of its files is the user's.
+        bundle: the folder on this machine where that code lies.
+
+    Raises:
+        TypeError: `error` is not of that shape; the guest has then broken the protocol.
+    """
+    if not isinstance(error, Mapping):
+        raise TypeError("an error that is not an object")
+    fields = error.get("fields")
+    if fields is not None and not isinstance(fields, Mapping):
+        raise TypeError("an error's fields that are not an object")
+    stack = error.get("stack")
+    file, line, column = _location(error.get("frames") or (), deployment)
+    return FunctionError(
+        clean(str(error.get("type") or "Error"), bundle)[:200],
+        clean(str(error.get("message") or ""), bundle),
+        stack=None
+        if stack is None
+        else "\n".join(_frame(line) for line in clean(str(stack), bundle).split("\n")),
+        file=file,
+        line=line,
+        column=column,
+        fields=fields,
+    )
+
+
+def clean(text: str, bundle: str) -> str:
+    """`text` with the bundle's folder written as `functions`."""
+    text = text[:LONGEST_TEXT].replace(f"file://{bundle}/", "functions/").replace(f"{bundle}/", "functions/")
+    return text.replace(bundle, "functions")
+
+
+def _frame(line: str) -> str:
+    """A line of a stack; where it is a frame, absolute paths that are left in it are reduced to file names."""
+    return _ABSOLUTE.sub("", line) if line.lstrip().startswith(("at ", "File ")) else line
+
+
+def _location(frames: Any, deployment: Deployment) -> tuple[str | None, int | None, int | None]:
+    for frame in frames:
+        if not isinstance(frame, Mapping):
+            raise TypeError("a stack frame that is not an object")
+        file = frame.get("file")
+        if isinstance(file, str) and file in deployment.files:
+            return f"functions/{file}", _number(frame.get("line")), _number(frame.get("column"))
+    return None, None, None
+
+
+def _number(value: object) -> int | None:
+    return value if type(value) is int and value > 0 else None
