@@ -157,6 +157,9 @@ CREATE TABLE flux.mutations (
 ) PARTITION BY RANGE (day);
 CREATE INDEX mutations_row ON flux.mutations (table_name, key, n);
 CREATE INDEX mutations_n ON flux.mutations (n);
+-- Rows that moved to another primary key: few, and the only ones that join two keys' histories.
+CREATE INDEX mutations_moved ON flux.mutations (table_name, n)
+    WHERE op = 'UPDATE' AND NOT (before @> key AND after @> key);
 COMMENT ON TABLE flux.mutations IS 'Every row changed: before and after images, by the transaction that did it. Rolled-back attempts are here too, marked.';
 COMMENT ON COLUMN flux.mutations.origin IS 'flux: a function''s doing. outside: psql, a migration, another program (request_id is then derived).';
 
