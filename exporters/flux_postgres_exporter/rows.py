@@ -1,0 +1,251 @@
+"""A span as a row: a cheap tuple while a request waits, a row for COPY later.
+
+`encode` runs where the span ends (Flux: before the response leaves), so it only picks values up: ids as
+hex, times as nanoseconds, attributes as a dict. `record` runs where time is cheaper and makes of it what
+`flux.spans` takes. The tuple holds nothing but str, int, float, bool, None, bytes, lists and dicts, so that
+msgpack and JSON can carry it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import Any, cast
+
+import orjson
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+
+SpanRow = tuple[Any, ...]
+"""(span_id, trace_id, parent_span_id, name, kind, start_ns, duration_ns, status, status_message,
+attributes, events, links, scope, resource_id).
+
+kind is 0..4 (internal, server, client, producer, consumer); status 0..2 (unset, ok, error); events are
+[name, time_ns, attributes or None]; links are [trace_id, span_id, attributes or None, trace_state or None].
+Foreign spans may lack a resource (None).
+"""
+
+SPAN_ID, TRACE_ID, PARENT, NAME, START_NS, ATTRIBUTES, RESOURCE = 0, 1, 2, 3, 5, 9, 13
+
+COLUMNS = (
+    "request_id",
+    "day",
+    "span_id",
+    "trace_id",
+    "parent_span_id",
+    "name",
+    "kind",
+    "start_time",
+    "start_ns",
+    "duration_ns",
+    "status",
+    "status_message",
+    "attributes",
+    "events",
+    "links",
+    "scope",
+    "resource_id",
+)
+KINDS = ("INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
+STATUSES = ("UNSET", "OK", "ERROR")
+NUL = "\u2400"
+"""What stands for U+0000, which Postgres holds in no text: the visible symbol for it."""
+
+_COPYABLE = (BoundedAttributes, dict)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LONE = re.compile("[\ud800-\udfff]")
+_interned: dict[int, tuple[Resource, str]] = {}
+
+
+def encode(span: ReadableSpan) -> SpanRow:
+    """The span as it stands now. A span that has not ended gets a duration of 0."""
+    context = span.context
+    parent = span.parent
+    start = span.start_time or 0
+    end = span.end_time
+    status = span.status
+    scope = span.instrumentation_scope
+    # The properties of these three wrap and copy; the SDK's own containers have a cheap copy and a length.
+    attributes, events, links = span._attributes, span._events, span._links
+    return (
+        f"{context.span_id:016x}",
+        f"{context.trace_id:032x}",
+        None if parent is None else f"{parent.span_id:016x}",
+        span.name,
+        span.kind._value_,
+        start,
+        0 if end is None else end - start,
+        status.status_code._value_,
+        status.description,
+        _plain(attributes),
+        [[event.name, event.timestamp, _plain(event.attributes)] for event in span.events]
+        if events
+        else None,
+        [
+            [
+                f"{link.context.trace_id:032x}",
+                f"{link.context.span_id:016x}",
+                _plain(link.attributes),
+                link.context.trace_state.to_header() or None,
+            ]
+            for link in span.links
+        ]
+        if links
+        else None,
+        None if scope is None else scope.name,
+        resource_id(span.resource),
+    )
+
+
+def resource_id(resource: Resource) -> str:
+    """The md5 by which `flux.resources` knows a resource."""
+    known = _interned.get(id(resource))
+    if known is not None and known[0] is resource:
+        return known[1]
+    if len(_interned) >= 256:
+        _interned.clear()
+    identity = hashlib.md5(resource_json(resource.attributes).encode(), usedforsecurity=False).hexdigest()
+    _interned[id(resource)] = (resource, identity)
+    return identity
+
+
+def resource_json(attributes: Mapping[str, Any]) -> str:
+    """Canonical JSON of a resource's attributes: keys sorted."""
+    return to_json(dict(sorted(attributes.items())))
+
+
+def record(row: Sequence[Any], request_id: str, day: date) -> tuple[Any, ...]:
+    """A row for COPY into `flux.spans`, in the order of COLUMNS. Text that Postgres can't hold is cleaned
+    visibly.
+    """
+    (
+        span_id,
+        trace_id,
+        parent,
+        name,
+        kind,
+        start,
+        duration,
+        status,
+        message,
+        attributes,
+        events,
+        links,
+        scope,
+        resource,
+    ) = row
+    return (
+        request_id,
+        day,
+        span_id,
+        trace_id,
+        parent,
+        text(name),
+        KINDS[kind],
+        timestamp(start),
+        start,
+        duration,
+        STATUSES[status],
+        None if message is None else text(message),
+        to_json(attributes),
+        None if not events else to_json([_event(*event) for event in events]),
+        None if not links else to_json([_link(*link) for link in links]),
+        None if scope is None else text(scope),
+        resource,
+    )
+
+
+def timestamp(ns: int) -> datetime:
+    """Nanoseconds since the epoch as a datetime in UTC, microseconds."""
+    return _EPOCH + timedelta(microseconds=ns // 1000)
+
+
+def day_of(ns: int) -> date:
+    """The UTC day of a time in nanoseconds since the epoch."""
+    return _day(ns // 86_400_000_000_000)
+
+
+@lru_cache(maxsize=64)
+def _day(days: int) -> date:
+    return date(1970, 1, 1) + timedelta(days=days)
+
+
+def text(value: str) -> str:
+    """`value` as Postgres can hold it: U+0000 becomes U+2400, half a surrogate pair U+FFFD."""
+    if value.isascii():
+        return value.replace("\0", NUL) if "\0" in value else value
+    return _LONE.sub("\ufffd", value.replace("\0", NUL))
+
+
+def to_json(value: Any) -> str:
+    """JSON that jsonb takes: text cleaned as in `text`, NaN and infinities as strings, bytes as {"$bytea":
+    base64}.
+    """
+    try:
+        data = orjson.dumps(value, default=_default)
+    except (TypeError, UnicodeEncodeError, RecursionError):
+        return _careful(value)
+    if b"\\u0000" in data or b"null" in data:
+        return _careful(value)
+    return data.decode()
+
+
+def _careful(value: Any) -> str:
+    return json.dumps(clean(value), ensure_ascii=False, allow_nan=False)
+
+
+def clean(value: Any, depth: int = 0) -> Any:
+    """`value` with everything in it made fit for JSON and for jsonb; what has no JSON form becomes its
+    text.
+    """
+    if isinstance(value, str):
+        return text(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 10**1000 else str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if depth > 200:
+        return "[too deep]"
+    if isinstance(value, Mapping):
+        return {text(str(key)): clean(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(item, depth + 1) for item in value]
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"$bytea": base64.b64encode(value).decode()}
+    return text(str(value))
+
+
+def _default(value: Any) -> Any:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"$bytea": base64.b64encode(value).decode()}
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError
+
+
+def _plain(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+    if not attributes:
+        return {}
+    return cast(dict[str, Any], attributes.copy()) if isinstance(attributes, _COPYABLE) else dict(attributes)
+
+
+def _event(name: str, time_ns: int, attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"name": name, "time_ns": time_ns, "attributes": attributes or {}}
+
+
+def _link(
+    trace_id: str, span_id: str, attributes: Mapping[str, Any] | None, state: str | None
+) -> dict[str, Any]:
+    found = {"trace_id": trace_id, "span_id": span_id, "attributes": attributes or {}}
+    if state:
+        found["trace_state"] = state
+    return found

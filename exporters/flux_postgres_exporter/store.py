@@ -1,0 +1,135 @@
+"""Span rows into Postgres: partitions, resources, owners and COPY. Called by the exporter, and by Flux's
+drain for its spans.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from flux_postgres_exporter import rows
+
+_HERE = Path(__file__).parent
+SCHEMA = (_HERE / "schema.sql").read_text(encoding="utf-8")
+_QUERIES = {
+    name: body.strip().rstrip(";")
+    for name, body in re.findall(
+        r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", (_HERE / "queries.sql").read_text(), re.M | re.S
+    )
+}
+
+Record = tuple[Any, ...]
+Owner = tuple[str, date]
+"""A request_id and its day."""
+
+_REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+REFUSALS = (*_REFUSED, ValueError, TypeError, OverflowError)
+"""What a row that can't be stored raises, from the server or from asyncpg's encoding; everything else is
+the connection's or the schema's fault.
+"""
+
+
+async def prepare(connection: asyncpg.Connection) -> None:
+    """Make the tables where there are none. A database that Flux has migrated is left as it is."""
+    if await connection.fetchval(_QUERIES["prepared"]):
+        return
+    async with connection.transaction():
+        await connection.execute(_QUERIES["lock"])
+        if not await connection.fetchval(_QUERIES["prepared"]):
+            await connection.execute(SCHEMA)
+
+
+async def ensure_partitions(connection: asyncpg.Connection, days: Iterable[date]) -> None:
+    """See that the partitions of these days exist, in ascending order so that two sessions can't deadlock."""
+    for day in sorted(days):
+        await connection.fetchval(_QUERIES["ensure_partitions"], day, day)
+
+
+async def intern_resources(connection: asyncpg.Connection, resources: Mapping[str, str]) -> None:
+    """Store resources, id -> canonical JSON, that the database lacks."""
+    if resources:
+        await connection.execute(_QUERIES["intern_resources"], list(resources), list(resources.values()))
+
+
+async def owners(connection: asyncpg.Connection, spans: Sequence[rows.SpanRow]) -> list[Owner]:
+    """To which execution each span belongs.
+
+    A span takes the owner of its parent, whether that is among `spans` or in the database; one whose
+    line ends in nothing known takes its trace_id, and the UTC day it starts on.
+    """
+    here = {(row[rows.TRACE_ID], row[rows.SPAN_ID]): row for row in spans}
+    wanted = {
+        (row[rows.TRACE_ID], row[rows.PARENT])
+        for row in spans
+        if row[rows.PARENT] is not None and (row[rows.TRACE_ID], row[rows.PARENT]) not in here
+    }
+    known: dict[tuple[str, str], Owner] = {}
+    if wanted:
+        found = await connection.fetch(
+            _QUERIES["owners"], list({trace for trace, _ in wanted}), [span for _, span in wanted]
+        )
+        known = {(trace, span): (request, day) for trace, span, request, day in found}
+    for row in spans:
+        path = []
+        at: rows.SpanRow | None = row
+        owner: Owner | None = None
+        while at is not None and owner is None:
+            key = (at[rows.TRACE_ID], at[rows.SPAN_ID])
+            if key in path:
+                break
+            path.append(key)
+            parent = (at[rows.TRACE_ID], at[rows.PARENT])
+            owner = known.get(key) or known.get(parent)
+            last, at = at, here.get(parent)
+        if owner is None:
+            owner = (last[rows.TRACE_ID], rows.day_of(last[rows.START_NS]))
+        for key in path:
+            known[key] = owner
+    return [known[(row[rows.TRACE_ID], row[rows.SPAN_ID])] for row in spans]
+
+
+async def copy(connection: asyncpg.Connection, records: Sequence[Record]) -> None:
+    """COPY records of `rows.record` into flux.spans. Raises what Postgres says; UniqueViolationError where
+    one is there.
+    """
+    await connection.copy_records_to_table("spans", schema_name="flux", columns=rows.COLUMNS, records=records)
+
+
+async def copy_once(connection: asyncpg.Connection, records: Sequence[Record]) -> None:
+    """COPY records of which some may be there already: those are left as they are."""
+    try:
+        async with connection.transaction():
+            await copy(connection, records)
+    except asyncpg.UniqueViolationError:
+        async with connection.transaction():
+            await connection.execute(_QUERIES["staging"])
+            await connection.copy_records_to_table("flux_staged_spans", columns=rows.COLUMNS, records=records)
+            await connection.execute(_QUERIES["unstage"])
+
+
+async def copy_each(connection: asyncpg.Connection, records: Sequence[Record]) -> None:
+    """`copy_once`, and where Postgres refuses a record, halves until it is alone: then its JSON is left
+    out, visibly.
+    """
+    if not records:
+        return
+    try:
+        await copy_once(connection, records)
+    except REFUSALS as error:
+        if len(records) > 1:
+            half = len(records) // 2
+            await copy_each(connection, records[:half])
+            await copy_each(connection, records[half:])
+        else:
+            await copy_once(connection, [without_json(records[0], str(error))])
+
+
+def without_json(record: Record, reason: str) -> Record:
+    """The record with `flux.refused` as its only attribute: what it was refused for."""
+    at = rows.COLUMNS.index("attributes")
+    return (*record[:at], rows.to_json({"flux.refused": reason}), None, None, *record[at + 3 :])
