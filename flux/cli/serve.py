@@ -1,0 +1,73 @@
+"""`flux serve` and `flux dev`: run the server."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import sys
+from pathlib import Path
+
+import click
+import uvloop
+
+from flux.app.server import serve as run_server
+from flux.cli.output import command_errors
+from flux.cli.serving import Printer
+from flux.config import Config, find_root, load
+from flux.errors import UsageError
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on (4000).")
+@click.option("--host", help="Address to listen on (127.0.0.1).")
+@command_errors
+def serve(port: int | None, host: str | None) -> None:
+    """Serve the functions of this project."""
+    config = load(_project(), port=port, host=host)
+    _only_loopback(config, "serve")
+    _run(config, Printer("flux serve", requests=False))
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on (4000).")
+@click.option("--host", help="Address to listen on (127.0.0.1).")
+@click.option("--quiet", is_flag=True, help="Don't print a line for each request.")
+@command_errors
+def dev(port: int | None, host: str | None, quiet: bool) -> None:
+    """Serve this project while you write it: reloads on a change, applies new schema files, shows errors."""
+    config = load(_project(), port=port, host=host, dev=True)
+    _only_loopback(config, "dev")
+    _run(config, Printer("flux dev", requests=not quiet))
+
+
+def _project() -> Path:
+    root = find_root(Path.cwd())
+    if root is None:
+        if (Path.cwd() / "functions").is_dir():
+            return Path.cwd()
+        raise UsageError(
+            f"{Path.cwd()} is not in a Flux project: no flux.toml and no functions/ here or above.",
+            "Make one: flux init my-app",
+        )
+    return root
+
+
+def _only_loopback(config: Config, command: str) -> None:
+    if config.host == "localhost":
+        return
+    try:
+        loopback = ipaddress.ip_address(config.host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise UsageError(
+            f"`flux {command}` listens on loopback only, not on {config.host}: there are no API keys yet.",
+            "Put a reverse proxy in front, or leave --host out.",
+        )
+
+
+def _run(config: Config, printer: Printer) -> None:
+    if sys.platform == "win32":
+        raise UsageError("Flux does not run on native Windows.", "Use WSL.")
+    logging.basicConfig(level=logging.WARNING, format="  %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    uvloop.run(run_server(config, printer))

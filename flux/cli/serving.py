@@ -1,0 +1,157 @@
+"""What `flux dev` and `flux serve` print: the functions, each reload, each request, each problem with its place."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from flux.app.application import Application
+from flux.data.push import Drift
+from flux.errors import FluxError, FunctionError
+from flux.gateway.listing import curl
+from flux.runtime.executor import Request, Result
+from flux.runtime.functions import Problem
+from flux.runtime.registry import Change
+
+
+class Printer:
+    """Tells a person on a terminal (or a log file) what the server does.
+
+    Args:
+        command: `flux dev` or `flux serve`.
+        requests: True prints a line for each execution.
+    """
+
+    def __init__(self, command: str, *, requests: bool) -> None:
+        self._command = command
+        self._requests = requests
+        self._began = time.perf_counter()
+
+    def started(self, app: Application, changes: list[Change], schema: list[str], url: str) -> None:
+        """The whole picture: functions, address, a line to try."""
+        elapsed = (time.perf_counter() - self._began) * 1000
+        _print()
+        _print(f"  {click.style(self._command, bold=True)} {click.style(app.config.name, fg='cyan')}")
+        _print()
+        served = list(app.registry.functions.values())
+        wide = max((len(f.route) for f in served), default=0)
+        for function in served:
+            verb = click.style(f"{' '.join(function.methods):<5}", fg="green")
+            _print(f"  {verb} {function.route:<{wide}}  {_dim(f'functions/{function.deployment.entry}')}")
+        if not served:
+            _print(f"  No functions yet: write {click.style('functions/hello/index.ts', fg='cyan')}.")
+        self._failures(app, changes)
+        self._problems(app, app.registry.problems)
+        for table in app.installation.uncaptured:
+            self.trouble(f"Changes of {table} can't be recorded.", None)
+        _print()
+        _print(f"  Serving on {click.style(url, fg='cyan', underline=True)} {_dim(f'ready in {elapsed:.0f} ms')}")
+        if served:
+            first = next((f for f in served if "GET" in f.methods and "{" not in f.route), served[0])
+            _print()
+            _print(f"  try   {curl(app.config, first.methods[0], first.route)}")
+            _print(f"  then  {flux_command()} trace last")
+        _print()
+
+    def reloaded(self, app: Application, changes: list[Change]) -> None:
+        """One line for each function that changed."""
+        for change in changes:
+            if change.kind in ("added", "changed"):
+                _print(f"  {click.style('↻', fg='green')} {change.name} {change.kind} {_dim(f'{change.milliseconds:.0f} ms')}")
+            elif change.kind == "removed":
+                _print(f"  {click.style('−', fg='yellow')} {change.name} removed")
+        self._failures(app, changes)
+        self._problems(app, app.registry.problems)
+
+    def schema(self, applied: list[str], drifted: list[Drift]) -> None:
+        """Schema files applied, and those edited after they were."""
+        for name in applied:
+            _print(f"  {click.style('✓', fg='green')} schema/{name} applied")
+        for drift in drifted:
+            self.trouble(str(drift), "Put the change into a new file: schema files are applied once.")
+
+    def finished(self, request: Request, result: Result) -> None:
+        """One line for an execution."""
+        if not self._requests:
+            return
+        colour = "green" if result.status < 400 else "yellow" if result.status < 500 else "red"
+        what = f"{request.method} {request.path}" if request.trigger == "http" else f"{request.trigger} {request.function}"
+        error = f"  {result.error.type}: {_line(result.error.message)}" if result.error else ""
+        _print(f"  {_dim(result.request_id[:8])} {click.style(str(result.status), fg=colour)} {_line(what)}{error}")
+
+    def trouble(self, message: str, hint: str | None) -> None:
+        """A problem that doesn't end the server."""
+        _print(f"  {click.style('!', fg='yellow')} {message}")
+        if hint:
+            _print(f"    {_dim(hint)}")
+
+    def stopping(self) -> None:
+        """The signal was seen."""
+        _print(_dim("  stopping: requests in flight finish, records are drained"))
+
+    def _failures(self, app: Application, changes: Sequence[Change]) -> None:
+        for change in changes:
+            if change.error is not None:
+                _failure(app.config.root, change.name, change.error)
+
+    def _problems(self, app: Application, problems: Sequence[Problem]) -> None:
+        for problem in problems:
+            place = ":".join(str(part) for part in (problem.file, problem.line, problem.column) if part)
+            mark = click.style("✗", fg="red") if problem.severity == "error" else click.style("!", fg="yellow")
+            _print(f"  {mark} {place}: {problem.message}")
+            if problem.hint:
+                _print(f"    {_dim(problem.hint)}")
+
+
+def flux_command() -> str:
+    """How this `flux` is called from the current folder: `flux` where it is on the PATH."""
+    here = Path(sys.argv[0]).absolute()
+    found = shutil.which("flux")
+    if found is not None and Path(found).resolve() == here.resolve():
+        return "flux"
+    try:
+        return str(here.relative_to(Path.cwd()))
+    except ValueError:
+        return str(here)
+
+
+def _failure(root: Path, name: str, error: FluxError) -> None:
+    place, kind = "", error.type
+    if isinstance(error, FunctionError):
+        kind = error.error_type
+        place = ":".join(str(part) for part in (error.file, error.line, error.column) if part)
+    _print(f"  {click.style('✗', fg='red')} {click.style(name, bold=True)} {place}")
+    for line in f"{kind}: {error.message}".splitlines()[:6]:
+        _print(f"    {click.style(_line(line), fg='red')}")
+    if isinstance(error, FunctionError) and error.file and error.line:
+        try:
+            source = (root / error.file).read_text(encoding="utf-8").splitlines()[error.line - 1]
+        except (OSError, IndexError, UnicodeDecodeError):
+            return
+        gutter = f"{error.line:>6} │ "
+        _print(f"{_dim(gutter)}{source}")
+        if error.column:
+            indent = "".join("\t" if c == "\t" else " " for c in source[: error.column - 1])
+            _print(f"{_dim('       │ ')}{indent}{click.style('^', fg='red')}")
+    if error.hint:
+        _print(f"    {_dim(error.hint)}")
+
+
+def _line(text: str) -> str:
+    flat = " ".join(text.split())
+    safe = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in flat)
+    return safe if len(safe) <= 160 else safe[:159] + "…"
+
+
+def _dim(text: str) -> str:
+    return click.style(text, dim=True)
+
+
+def _print(text: str = "") -> None:
+    click.echo(text)
+    sys.stdout.flush()
