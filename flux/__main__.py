@@ -1,0 +1,5 @@
+"""`python -m flux`."""
+
+from flux.cli import main
+
+main()
