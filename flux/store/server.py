@@ -1,0 +1,241 @@
+"""The server process over a cluster: started, watched, stopped, and what to say when it won't start. Called by the keeper.
+
+Every process of the server inherits the project's lock, so the lock is free only once the last of them has gone.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import signal
+import stat
+import time
+
+from flux.errors import StoreError, WrongOwner
+from flux.store import accounts
+from flux.store.child import spawn
+from flux.store.cluster import ENVIRONMENT, USER, Cluster
+
+DATABASE = "postgres"
+PORT = 5432
+
+_START_TIMEOUT = 300.0
+"""Seconds; recovery after a crash takes long when much was written."""
+_TICK = 0.003
+_LOG_LIMIT = 16 * 2**20
+_SETTINGS = {
+    "listen_addresses": "",
+    "port": str(PORT),
+    "unix_socket_permissions": "0700",
+    "cluster_name": "flux",
+    "max_connections": "200",
+    "shared_buffers": "128MB",
+    "max_locks_per_transaction": "256",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "lc_messages": "C",
+    # Errors of statements are in the record, redacted; in the log they would show users' values.
+    "log_min_messages": "log",
+    "log_checkpoints": "off",
+    "log_line_prefix": "%m [%p] ",
+    "update_process_title": "off",
+    # No replicas: less WAL, and COPY into a table of its own transaction writes none.
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "2GB",
+    "checkpoint_timeout": "15min",
+}
+
+
+class Server:
+    """Postgres over one project's cluster.
+
+    Args:
+        folder: the project's `.flux/postgres`, resolved.
+        binaries: where initdb and postgres are.
+    """
+
+    def __init__(self, folder: str, binaries: str) -> None:
+        self._folder = folder
+        self._given = binaries
+        self._cluster: Cluster | None = None
+        self._log = os.path.join(folder, "log")
+        self._output = -1
+        self._socket_folder = ""
+        self._pid: int | None = None
+
+    @property
+    def address(self) -> dict[str, str | int]:
+        """How to connect as superuser: host (the folder of the socket), port, user, database."""
+        return {"host": self._socket_folder, "port": PORT, "user": USER, "database": DATABASE}
+
+    def start(self) -> None:
+        """Make the cluster if there is none, start the server, and return once it takes connections.
+
+        Raises:
+            StoreError: what is in the way; WrongOwner: it is another account.
+        """
+        try:
+            self._open_log()
+            self._cluster = cluster = Cluster(self._folder, self._given)
+            cluster.prepare(self._output)
+            self._make_socket_folder(cluster.account)
+            self._clear_stale(cluster)
+            self._pid = spawn(
+                self._command(cluster),
+                account=cluster.account,
+                environment=ENVIRONMENT,
+                output=self._output,
+                on_parent_death=signal.SIGINT,
+            )
+            self._wait_ready(cluster)
+        except OSError as error:
+            raise _from_os(self._folder, error) from error
+        except StoreError as error:
+            if self._full():
+                raise _disk_full(self._folder) from error
+            if error.hint == "Its log says why.":
+                raise StoreError(f"{error.message} {self._last_words()}", f"See {self._log}.") from error
+            raise
+
+    def alive(self) -> bool:
+        """Whether the server's first process runs."""
+        if self._pid is not None and os.waitpid(self._pid, os.WNOHANG)[0]:
+            self._pid = None
+        return self._pid is not None
+
+    def stop(self) -> None:
+        """End the server: cleanly, or, where that takes too long, at once (the next start then recovers)."""
+        for number, patience in ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):
+            if self._pid is None:
+                break
+            os.kill(self._pid, number)
+            end = time.monotonic() + patience
+            while self.alive() and time.monotonic() < end:
+                time.sleep(_TICK)
+        self._clear_socket_folder()
+
+    def trim_log(self) -> None:
+        """Empty the log when it has grown past its limit: the server appends to it for as long as it runs."""
+        if os.fstat(self._output).st_size > _LOG_LIMIT:
+            os.ftruncate(self._output, 0)
+
+    def _open_log(self) -> None:
+        if self._output >= 0:
+            os.close(self._output)
+        if os.path.lexists(self._log):
+            os.replace(self._log, self._log + ".old")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        self._output = os.open(self._log, flags, 0o600)
+
+    def _command(self, cluster: Cluster) -> list[str]:
+        command = [os.path.join(cluster.binaries, "postgres"), "-D", cluster.data]
+        for name, value in {**_SETTINGS, "unix_socket_directories": self._socket_folder}.items():
+            command += ["-c", f"{name}={value}"]
+        return command
+
+    def _make_socket_folder(self, account: accounts.Account) -> None:
+        # Under /tmp because a socket's path may have 107 bytes only; closed to all but its owner.
+        digest = hashlib.sha256(self._folder.encode()).hexdigest()[:12]
+        self._socket_folder = folder = f"/tmp/flux-{account.uid}-{digest}"
+        try:
+            os.mkdir(folder, 0o700)
+        except FileExistsError:
+            found = os.lstat(folder)
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (account.uid, os.geteuid()):
+                raise WrongOwner(
+                    f"{folder}, where the socket of Postgres belongs, is {accounts.describe(folder)}'s.",
+                    "Remove it: Flux uses it only if it made it.",
+                ) from None
+            os.chmod(folder, 0o700)
+        os.chown(folder, account.uid, account.gid)
+        self._clear_socket_folder(keep=True)
+
+    def _clear_socket_folder(self, *, keep: bool = False) -> None:
+        for name in (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock"):
+            try:
+                os.unlink(os.path.join(self._socket_folder, name))
+            except FileNotFoundError:
+                continue
+        if not keep:
+            try:
+                os.rmdir(self._socket_folder)
+            except OSError:
+                return
+
+    def _clear_stale(self, cluster: Cluster) -> None:
+        # The lock says that no server of Flux's runs; one that somebody started by hand would stand in the file.
+        path = os.path.join(cluster.data, "postmaster.pid")
+        try:
+            with open(path, encoding="utf-8") as file:
+                pid = int(file.readline())
+        except (FileNotFoundError, ValueError):
+            pid = 0
+        if pid and _works_in(pid, cluster.data):
+            raise StoreError(
+                f"Process {pid} runs Postgres over {cluster.data}, and Flux did not start it.",
+                "Stop that one first, or name it in DATABASE_URL.",
+            )
+        if os.path.lexists(path):
+            os.unlink(path)
+
+    def _wait_ready(self, cluster: Cluster) -> None:
+        path = os.path.join(cluster.data, "postmaster.pid")
+        end = time.monotonic() + _START_TIMEOUT
+        while self.alive():
+            try:
+                with open(path, encoding="utf-8") as file:
+                    lines = file.read().splitlines()
+            except FileNotFoundError:
+                lines = []
+            if len(lines) > 7 and lines[0] == str(self._pid) and lines[7].strip() == "ready":
+                return
+            if time.monotonic() > end:
+                self.stop()
+                raise StoreError(f"Postgres was not ready after {_START_TIMEOUT:.0f} s.", "Its log says why.")
+            time.sleep(_TICK)
+        found = re.search(r"initialized by PostgreSQL version (\S+), which is not compatible with this version (\S+)\.",
+                          self._log_text())
+        if found:
+            raise StoreError(
+                f"The data in {cluster.data} is of Postgres {found[1]}, and the programs here are of {found[2]}.",
+                f"Name the programs of {found[1]} in FLUX_POSTGRES_BIN, or dump there and restore here.",
+            )
+        raise StoreError("Postgres did not start.", "Its log says why.")
+
+    def _log_text(self) -> str:
+        with open(self._log, encoding="utf-8", errors="replace") as file:
+            return file.read()[-20_000:]
+
+    def _last_words(self) -> str:
+        lines = [re.sub(r"^\S+ \S+ UTC \[\d+\] ", "", line) for line in self._log_text().splitlines() if line.strip()]
+        said = [line for line in lines if re.match(r"(FATAL|PANIC|initdb: error|.*error)", line)] or lines
+        return " / ".join(said[-3:])
+
+    def _full(self) -> bool:
+        return self._output >= 0 and os.strerror(errno.ENOSPC) in self._log_text()
+
+
+def _works_in(pid: int, folder: str) -> bool:
+    try:
+        return os.path.samefile(f"/proc/{pid}/cwd", folder)
+    except OSError:
+        return False
+
+
+def _disk_full(folder: str) -> StoreError:
+    return StoreError(f"The disk that holds {folder} is full; Postgres can't start.", "Make room, then try again.")
+
+
+def _from_os(folder: str, error: OSError) -> StoreError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _disk_full(folder)
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return WrongOwner(
+            f"{error.filename or folder} is closed to this account: {error.strerror}.",
+            "Run Flux as the account that owns the project, or give it the project's .flux folder (chown -R).",
+        )
+    return StoreError(f"The embedded Postgres can't be started: {error}.")
