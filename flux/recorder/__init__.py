@@ -1,0 +1,3 @@
+"""The recorder: executions into a spool on disk before their answers leave, and out of it into Postgres
+behind them.
+"""
