@@ -1,0 +1,100 @@
+"""The load generator: keep-alive HTTP/1.1 connections on uvloop, one request in flight each. Run by the benchmarks as a process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import time
+
+import uvloop
+
+
+class Connection(asyncio.Protocol):
+    """Sends the same request again and again and takes the time of each answer."""
+
+    def __init__(self, request: bytes, until: float, latencies: list[float], failures: list[bytes]) -> None:
+        self._request = request
+        self._until = until
+        self._latencies = latencies
+        self._failures = failures
+        self._buffer = bytearray()
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._send()
+
+    def _send(self) -> None:
+        self._sent = time.perf_counter()
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        buffer = self._buffer
+        buffer += data
+        end = buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = bytes(buffer[:end]).lower()
+        at = head.index(b"content-length: ") + 16
+        stop = head.find(b"\r\n", at)
+        length = int(head[at : stop if stop > 0 else None])
+        if len(buffer) < end + 4 + length:
+            return
+        now = time.perf_counter()
+        self._latencies.append(now - self._sent)
+        if not head.startswith(b"http/1.1 2"):
+            self._failures.append(bytes(buffer[:200]))
+        del buffer[: end + 4 + length]
+        if now < self._until:
+            self._send()
+        else:
+            self._transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+async def run(host: str, port: int, request: bytes, connections: int, seconds: float) -> dict[str, float]:
+    """Load the server and report requests/s and latencies in milliseconds."""
+    latencies: list[float] = []
+    failures: list[bytes] = []
+    loop = asyncio.get_running_loop()
+    began = time.perf_counter()
+    made = [
+        await loop.create_connection(lambda: Connection(request, began + seconds, latencies, failures), host, port)
+        for _ in range(connections)
+    ]
+    await asyncio.gather(*(protocol.done for _, protocol in made))
+    elapsed = time.perf_counter() - began
+    ordered = sorted(latencies)
+    return {
+        "requests": len(ordered),
+        "failed": len(failures),
+        "rps": len(ordered) / elapsed,
+        "p50_ms": ordered[len(ordered) // 2] * 1000,
+        "p99_ms": ordered[int(len(ordered) * 0.99)] * 1000,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("host")
+    parser.add_argument("port", type=int)
+    parser.add_argument("--method", default="GET")
+    parser.add_argument("--path", default="/")
+    parser.add_argument("--body", default="")
+    parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=5)
+    given = parser.parse_args()
+    body = given.body.encode()
+    head = f"{given.method} {given.path} HTTP/1.1\r\nhost: {given.host}:{given.port}\r\n"
+    if body:
+        head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+    request = f"{head}\r\n".encode() + body
+    print(json.dumps(uvloop.run(run(given.host, given.port, request, given.connections, given.seconds))))
+
+
+if __name__ == "__main__":
+    main()
