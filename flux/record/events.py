@@ -165,4 +165,11 @@ class Deployed(msgspec.Struct, array_like=True, tag="deployed"):
     method: str = ""
 
 
-Event = Arrival | Intent | End | Spans | Deployed
+class Resource(msgspec.Struct, array_like=True, tag="resource"):
+    """An OpenTelemetry resource: appended before the first span that names it. `attributes` is canonical JSON text."""
+
+    id: str
+    attributes: str
+
+
+Event = Arrival | Intent | End | Spans | Deployed | Resource
