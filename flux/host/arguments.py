@@ -1,0 +1,154 @@
+"""What a guest may say in a host call: one struct per op, decoded strictly from its exact JSON.
+
+Used by Live and Recording. Guests are not trusted: whatever doesn't fit is refused in words that name the op
+and the member. The `db.*` calls are the data engine's to read.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from flux.record.call import CallError, HostCall, Outcome
+
+INVALID: Final = "invalid_arguments"
+"""`error.type` of a call whose arguments can't be understood."""
+
+LONGEST_SLEEP_MS: Final = 2**31 - 1
+"""What JavaScript's setTimeout can hold; a longer sleep belongs in a delayed job."""
+
+_TEN_YEARS_MS: Final = 10 * 366 * 86_400_000
+
+_Delay = Annotated[int, Meta(ge=0, le=_TEN_YEARS_MS)] | Annotated[float, Meta(ge=0, le=_TEN_YEARS_MS)]
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+T = TypeVar("T")
+
+
+class Binary(msgspec.Struct):
+    """Bytes in JSON: `{"$bytea": base64}`."""
+
+    data: bytes = msgspec.field(name="$bytea")
+
+
+class Fetch(msgspec.Struct):
+    """Arguments of `fetch`."""
+
+    url: str
+    method: str = "GET"
+    headers: list[tuple[str, str]] = []
+    body: str | Binary | None = None
+    redirect: Literal["follow", "manual", "error"] = "follow"
+
+    def content(self) -> bytes | None:
+        """The body as bytes, or None where there is none."""
+        if isinstance(self.body, Binary):
+            return self.body.data
+        return None if self.body is None else self.body.encode()
+
+
+class PushOptions(msgspec.Struct, rename="camel"):
+    """Options of `queue.push`; null is as good as absent."""
+
+    delay: _Delay | None = None
+    idempotency_key: Name | None = None
+    max_attempts: Annotated[int, Meta(ge=1, le=1000)] | None = None
+
+    @property
+    def delay_ms(self) -> int | None:
+        """The delay in whole milliseconds."""
+        return None if self.delay is None else int(self.delay)
+
+
+class Push(msgspec.Struct):
+    """Arguments of `queue.push`. `payload` is exact JSON."""
+
+    name: Name
+    payload: Raw = Raw(b"null")
+    options: PushOptions | None = None
+
+
+class Invoke(msgspec.Struct):
+    """Arguments of `invoke`. `payload` is exact JSON."""
+
+    name: Name
+    payload: Raw = Raw(b"null")
+
+
+class Secret(msgspec.Struct):
+    """Arguments of `secrets.get`; a null fallback is none."""
+
+    key: Name
+    fallback: str | None = None
+
+
+class Sleep(msgspec.Struct):
+    """Arguments of `sleep`."""
+
+    ms: Annotated[int, Meta(ge=0, le=LONGEST_SLEEP_MS)] | Annotated[float, Meta(ge=0, le=LONGEST_SLEEP_MS)]
+
+
+class Log(msgspec.Struct):
+    """Arguments of `log`. `fields` is exact JSON."""
+
+    message: str
+    level: str = "info"
+    fields: Raw | UnsetType = UNSET
+
+
+class SpanStart(msgspec.Struct):
+    """Arguments of `span.start`."""
+
+    name: str
+    attributes: dict[str, Any] | None = None
+
+
+class SpanError(msgspec.Struct):
+    """What ended a span in error."""
+
+    type: str = "Error"
+    message: str = ""
+
+
+class SpanEnd(msgspec.Struct):
+    """Arguments of `span.end`: `start` is the `n` of the `span.start` it ends."""
+
+    start: int
+    error: SpanError | None = None
+
+
+class Query(msgspec.Struct):
+    """The one member of `db.query` that tells a read from a write."""
+
+    operation: Raw = Raw(b"")
+
+
+class Anything(msgspec.Struct):
+    """Any JSON object."""
+
+
+class InvalidArguments(Exception):
+    """A guest's arguments can't be understood; the message says which and why."""
+
+
+def decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
+    """A decoder for one of the structs above; make it once."""
+    return msgspec.json.Decoder(kind)
+
+
+def decode(call: HostCall, kind: msgspec.json.Decoder[T]) -> T:
+    """The call's arguments.
+
+    Raises:
+        InvalidArguments: they are not JSON, or not what the op takes.
+    """
+    try:
+        return kind.decode(call.arguments)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidArguments(f"{call.op}: {error}") from error
+
+
+def refusal(message: str) -> Outcome:
+    """The outcome of a call whose arguments were refused."""
+    return Outcome(error=CallError(INVALID, message))

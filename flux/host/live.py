@@ -1,0 +1,150 @@
+"""Live: the host that really does what a function asks. One per execution, inside a Recording."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from flux.host import arguments
+from flux.host.arguments import InvalidArguments, decode, decoder, refusal
+from flux.host.fetch import FetchClient
+from flux.host.jobs import Jobs
+from flux.host.secrets import Secrets
+from flux.record.call import CallError, HostCall, Outcome
+
+Invoke = Callable[[str, bytes], Awaitable[Outcome]]
+"""Runs the function of that name with that exact JSON as its input, as a child execution."""
+
+GRACE = 2.0
+"""Seconds that cancelled calls have to let go before `close` goes on without them."""
+
+_ANYTHING = decoder(arguments.Anything)
+_INVOKE = decoder(arguments.Invoke)
+_PUSH = decoder(arguments.Push)
+_SLEEP = decoder(arguments.Sleep)
+
+
+class DataSession(Protocol):
+    """The data engine's side of one execution (flux.data.session.Session)."""
+
+    async def perform(self, call: HostCall) -> Outcome:
+        """Do a `db.*` call, or a `queue.push` in the transaction `call.tx`. Errors are outcomes."""
+        ...
+
+    async def close(self) -> None:
+        """Roll back what is open and give connections back. Idempotent; never raises."""
+        ...
+
+
+class Live:
+    """The world.
+
+    Args:
+        request_id: the execution's identity: idempotency keys and jobs name it.
+        session: its database session; closed with this.
+        fetch, jobs, secrets: the process's.
+        invoke: runs another function.
+        clock: wall clock, ns.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_fetch",
+        "_invoke",
+        "_jobs",
+        "_pushed_in",
+        "_request_id",
+        "_secrets",
+        "_session",
+        "_tasks",
+    )
+
+    def __init__(
+        self,
+        *,
+        request_id: str,
+        session: DataSession,
+        fetch: FetchClient,
+        jobs: Jobs,
+        secrets: Secrets,
+        invoke: Invoke,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._request_id = request_id
+        self._session = session
+        self._fetch = fetch
+        self._jobs = jobs
+        self._secrets = secrets
+        self._invoke = invoke
+        self._clock = clock
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._pushed_in: set[int] = set()
+
+    async def perform(self, call: HostCall) -> Outcome:
+        """See Host.perform; `call.seq` must be set."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            outcome = await self._dispatch(call)
+        except InvalidArguments as error:
+            outcome = refusal(str(error))
+        finally:
+            self._tasks.discard(task)
+        if not outcome.now_ns:
+            outcome.now_ns = self._clock()
+        return outcome
+
+    def notify(self, call: HostCall) -> None:
+        """One-way calls are the record's alone."""
+
+    async def close(self) -> None:
+        """Cancel what is in flight, then close the session."""
+        running = self._tasks - {asyncio.current_task()}
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=GRACE)
+        await self._session.close()
+
+    async def _dispatch(self, call: HostCall) -> Outcome:
+        op = call.op
+        if op.startswith("db."):
+            decode(call, _ANYTHING)
+            outcome = await self._session.perform(call)
+            if self._pushed_in:
+                self._after_transaction(call, outcome)
+            return outcome
+        if op == "fetch":
+            return await self._fetch.perform(call, idempotency_key=f"{self._request_id}-{call.seq}")
+        if op == "queue.push":
+            return await self._push(call)
+        if op == "invoke":
+            asked = decode(call, _INVOKE)
+            return await self._invoke(asked.name, bytes(asked.payload))
+        if op == "secrets.get":
+            return self._secrets.get(call)
+        if op == "sleep":
+            await asyncio.sleep(decode(call, _SLEEP).ms / 1000)
+            return Outcome(result=b"{}")
+        return Outcome(error=CallError("unknown_op", f"The host has no call named `{op}`."))
+
+    async def _push(self, call: HostCall) -> Outcome:
+        push = decode(call, _PUSH)
+        if call.tx is None:
+            return await self._jobs.push(push, request_id=self._request_id, seq=call.seq)
+        with self._jobs.producing(push.name):
+            outcome = await self._session.perform(call)
+        if outcome.error is None:
+            self._pushed_in.add(call.tx)
+        return outcome
+
+    def _after_transaction(self, call: HostCall, outcome: Outcome) -> None:
+        """Jobs pushed in a transaction exist once it has committed: then the workers are woken."""
+        if call.op not in {"db.commit", "db.rollback"} or call.tx not in self._pushed_in:
+            return
+        self._pushed_in.discard(call.tx)
+        if call.op == "db.commit" and outcome.error is None:
+            self._jobs.ring()

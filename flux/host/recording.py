@@ -1,0 +1,174 @@
+"""Recording: any Host, with everything that crosses it written down. One around each execution's host.
+
+Live is `Recording(Live(...))`; a replay is `Recording(Replay(...))`. Nothing here knows which.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Raw
+from opentelemetry import trace
+from opentelemetry.context import Context, attach, detach
+from opentelemetry.trace import Tracer
+
+from flux.errors import SpoolError
+from flux.host import arguments
+from flux.host.arguments import InvalidArguments, decode, decoder
+from flux.host.protocol import Host
+from flux.host.spans import GuestSpans
+from flux.record.call import CallError, HostCall, Outcome
+from flux.recorder.context import with_call
+from flux.recorder.execution import Execution
+
+log = logging.getLogger("flux.host")
+
+_TRACER = trace.get_tracer("flux.function")
+_LEVELS: Final = {"debug": "debug", "info": "info", "warn": "warn", "warning": "warn", "error": "error"}
+_ALWAYS_LEAVES: Final = frozenset({"fetch", "invoke", "db.commit"})
+_LEAVES_OUTSIDE_TX: Final = frozenset({"queue.push", "db.sql"})
+_LOG = decoder(arguments.Log)
+_QUERY = decoder(arguments.Query)
+_SPAN_START = decoder(arguments.SpanStart)
+_SPAN_END = decoder(arguments.SpanEnd)
+
+
+class Recording:
+    """A Host that numbers and records what `inner` is asked, in the order its answers are delivered.
+
+    Args:
+        inner: does the calls.
+        execution: the open record; the caller ends it after `close`.
+        span_context: OpenTelemetry context holding the execution and the function span.
+        tracer: makes the spans that the guest opens.
+        clock: wall clock, ns; dates refusals that `inner` never sees.
+    """
+
+    __slots__ = ("_clock", "_closed", "_execution", "_inner", "_seen", "_spans")
+
+    def __init__(
+        self,
+        inner: Host,
+        execution: Execution,
+        span_context: Context,
+        *,
+        tracer: Tracer = _TRACER,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._inner = inner
+        self._execution = execution
+        self._spans = GuestSpans(span_context, tracer)
+        self._clock = clock
+        self._seen: set[int] = set()
+        self._closed = False
+
+    async def perform(self, call: HostCall) -> Outcome:
+        """Record `call`, do it, record what came of it. See Host.perform.
+
+        An effect's intent is on disk before `inner` is asked. A cancelled call stays open in the record
+        (`abandoned` once the execution ends). An exception out of `inner` is Flux's own fault; it becomes the
+        call's error, named by its class.
+        """
+        if self._closed:
+            return self._refused("ExecutionOver", f"{call.op}: the execution is over; nothing was done.")
+        execution = self._execution
+        place = self._spans.at(call.span)
+        execution.start(call, place.span_id)
+        if not self._first_use(call.n):
+            return self._finish(call, self._refused(arguments.INVALID, _twice(call)))
+        if leaves(call):
+            try:
+                execution.intend(call)
+            except SpoolError as error:
+                self._finish(call, self._refused(error.type, f"{error.message} Nothing was sent."))
+                raise
+        token = attach(with_call(place.context, call.seq))
+        try:
+            outcome = await self._inner.perform(call)
+        except Exception as error:
+            log.exception("host call %s %s failed inside Flux", execution.request_id, call.op)
+            outcome = self._refused(type(error).__name__, f"{call.op}: {error}")
+        finally:
+            detach(token)
+        execution.finish(call, outcome)
+        return outcome
+
+    def notify(self, call: HostCall) -> None:
+        """Take a log line or a guest span. What can't be understood is kept as a warning of the execution."""
+        if self._closed:
+            return
+        if not self._first_use(call.n):
+            self._execution.warn(_twice(call))
+            return
+        try:
+            if call.op == "log":
+                self._log(call)
+            elif call.op == "span.start":
+                start = decode(call, _SPAN_START)
+                self._spans.start(call.n, call.span, start.name, start.attributes)
+            elif call.op == "span.end":
+                end = decode(call, _SPAN_END)
+                failed = (end.error.type, end.error.message) if end.error else (None, "")
+                if not self._spans.end(end.start, *failed):
+                    self._execution.warn(f"span.end: no span numbered {end.start} is open.")
+            else:
+                self._execution.warn(f"`{call.op}` is not a one-way call; it was ignored.")
+        except InvalidArguments as error:
+            self._execution.warn(str(error))
+
+    async def close(self) -> None:
+        """Take no more calls and close `inner`. Spans left open are ended with the execution."""
+        if not self._closed:
+            self._closed = True
+            await self._inner.close()
+
+    def _log(self, call: HostCall) -> None:
+        span_id = self._spans.at(call.span).span_id
+        try:
+            line = decode(call, _LOG)
+        except InvalidArguments:
+            self._execution.log(call, "info", call.arguments.decode("utf-8", "replace"), None, span_id)
+            return
+        fields = bytes(line.fields) if isinstance(line.fields, Raw) else None
+        self._execution.log(call, _LEVELS.get(line.level, "info"), line.message, fields, span_id)
+
+    def _first_use(self, n: int) -> bool:
+        seen = self._seen
+        if n in seen:
+            return False
+        seen.add(n)
+        return True
+
+    def _refused(self, kind: str, message: str) -> Outcome:
+        return Outcome(error=CallError(kind, message), now_ns=self._clock())
+
+    def _finish(self, call: HostCall, outcome: Outcome) -> Outcome:
+        self._execution.finish(call, outcome)
+        return outcome
+
+
+def leaves(call: HostCall) -> bool:
+    """Whether the world may be changed by `call` itself, so that its intent has to be on disk first.
+
+    A statement in a transaction changes nothing before its COMMIT, a `db.query` select never; `db.sql` may.
+    """
+    op = call.op
+    if op in _ALWAYS_LEAVES:
+        return True
+    if call.tx is not None:
+        return False
+    if op in _LEAVES_OUTSIDE_TX:
+        return True
+    if op != "db.query":
+        return False
+    try:
+        return bytes(decode(call, _QUERY).operation) not in {b'"select"', b""}
+    except InvalidArguments:
+        return False
+
+
+def _twice(call: HostCall) -> str:
+    return f"{call.op}: the call number {call.n} was used before in this invocation."

@@ -1,0 +1,93 @@
+"""The spans a function opens itself (`ctx.trace.span`), made real and nested by the guest's own numbers.
+
+One per execution, owned by Recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import orjson
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, Status, StatusCode, Tracer
+
+from flux import semconv
+
+_PLAIN = (str, bool, int, float)
+
+
+class Place(NamedTuple):
+    """Where in the trace something happens: the context to start spans in, and the id of its span."""
+
+    context: Context
+    span_id: str | None
+
+
+class GuestSpans:
+    """Guest spans of one execution.
+
+    Args:
+        context: holds the function span, parent of what the guest opens outermost.
+        tracer: makes the spans.
+    """
+
+    __slots__ = ("_open", "_places", "_root", "_tracer")
+
+    def __init__(self, context: Context, tracer: Tracer) -> None:
+        self._tracer = tracer
+        self._root = _place(context)
+        self._places: dict[int, Place] = {}
+        self._open: dict[int, Span] = {}
+
+    def at(self, n: int | None) -> Place:
+        """The place of the guest span numbered `n`; of the function span where `n` is None or unknown.
+
+        A span that has ended remains the place of what the guest still does in its name.
+        """
+        return self._root if n is None else self._places.get(n, self._root)
+
+    def start(
+        self, n: int, parent: int | None, name: str, attributes: Mapping[str, Any] | None
+    ) -> str | None:
+        """Open span `n` inside span `parent`; gives its id."""
+        context = self.at(parent).context
+        span = self._tracer.start_span(
+            name, context, attributes=_attributes(attributes) if attributes else None
+        )
+        place = self._places[n] = _place(trace.set_span_in_context(span, context))
+        self._open[n] = span
+        return place.span_id
+
+    def end(self, n: int, error_type: str | None = None, message: str = "") -> bool:
+        """End span `n`, in error if `error_type` is given. False: no such span is open."""
+        span = self._open.pop(n, None)
+        if span is None:
+            return False
+        if error_type is not None:
+            span.set_status(Status(StatusCode.ERROR, message))
+            span.set_attribute(semconv.ERROR_TYPE, error_type)
+            span.add_event(
+                "exception", {semconv.EXCEPTION_TYPE: error_type, semconv.EXCEPTION_MESSAGE: message}
+            )
+        span.end()
+        return True
+
+
+def _place(context: Context) -> Place:
+    where = trace.get_current_span(context).get_span_context()
+    return Place(context, format(where.span_id, "016x") if where.is_valid else None)
+
+
+def _attributes(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values OpenTelemetry can't hold become their JSON; nulls are left out."""
+    kept: dict[str, Any] = {}
+    for key, value in given.items():
+        if isinstance(value, _PLAIN):
+            kept[key] = value
+        elif isinstance(value, list) and value and all(type(item) is type(value[0]) for item in value):
+            kept[key] = value if isinstance(value[0], _PLAIN) else orjson.dumps(value).decode()
+        elif value is not None:
+            kept[key] = orjson.dumps(value).decode()
+    return kept
