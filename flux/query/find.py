@@ -1,4 +1,5 @@
-"""Finds the execution that a person names: a whole request_id, the first digits of one, a trace_id, or `last`.
+"""Finds the execution that a person names: a whole request_id, the first digits of one, a trace_id, or
+`last`.
 
 Every command and API call that takes an id comes through `resolve`.
 """
@@ -22,7 +23,9 @@ SHORTEST_PREFIX = 4
 LISTED = 10
 """Candidates that an ambiguous prefix names."""
 PATIENCE = 0.5
-"""Seconds within which an acknowledged execution has been drained, so how long a search waits before 'not found'."""
+"""Seconds within which an acknowledged execution has been drained, so how long a search waits before 'not
+found'.
+"""
 INTERVAL = 0.025
 
 _ID = re.compile(r"[0-9a-f]{4,32}")
@@ -45,7 +48,8 @@ async def resolve(connection: Connection[Any], name: str, *, spool_dir: Path | N
 
     Args:
         name: 4 to 32 hex digits (a request_id or its beginning, or a whole trace_id), or `last`.
-        spool_dir: the project's spools, where this machine has them: `last` then waits until what they hold has been drained.
+        spool_dir: the project's spools, where this machine has them: `last` then waits until what they hold
+            has been drained.
 
     Raises:
         UsageError: `name` is none of these.
@@ -70,9 +74,13 @@ async def resolve(connection: Connection[Any], name: str, *, spool_dir: Path | N
             break
         await asyncio.sleep(INTERVAL)
     if wanted == "last":
-        raise NotFound("Nothing has been recorded yet.", "Start the server with `flux dev` and send a request.")
+        raise NotFound(
+            "Nothing has been recorded yet.", "Start the server with `flux dev` and send a request."
+        )
     raise NotFound(
-        f"No execution has an id that begins with `{wanted}`." if len(wanted) < 32 else f"No execution is `{wanted}`.",
+        f"No execution has an id that begins with `{wanted}`."
+        if len(wanted) < 32
+        else f"No execution is `{wanted}`.",
         "`flux tail` lists the latest ones.",
     )
 
@@ -137,7 +145,11 @@ def _end(spool: Path) -> tuple[int, int] | None:
         if not numbers:
             return None
         last = max(numbers)
-        size = next(e for e in spool.iterdir() if _SEGMENT.fullmatch(e.name) and int(e.stem) == last).stat().st_size
+        size = (
+            next(e for e in spool.iterdir() if _SEGMENT.fullmatch(e.name) and int(e.stem) == last)
+            .stat()
+            .st_size
+        )
     except (OSError, StopIteration):
         return None
     return (last, size) if size else None

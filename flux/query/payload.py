@@ -1,6 +1,8 @@
-"""How recorded bytes and database values are shown: JSON where they are JSON, else text, else base64. Used by every shape.
+"""How recorded bytes and database values are shown: JSON where they are JSON, else text, else base64. Used by
+every shape.
 
-Numbers that a JSON reader would round (an int8 beyond 2^53, a long numeric) are given as their decimal string.
+Numbers that a JSON reader would round (an int8 beyond 2^53, a long numeric) are given as their decimal
+string.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ def present(data: bytes | None) -> Any:
     """Exact recorded bytes as a JSON value.
 
     Returns:
-        None where there are none (or zero bytes), the parsed value where they are JSON, else a string where they are
-        UTF-8, else `{"$bytea": base64}`.
+        None where there are none (or zero bytes), the parsed value where they are JSON, else a string where
+        they are UTF-8, else `{"$bytea": base64}`.
     """
     if not data:
         return None
@@ -41,7 +43,9 @@ def parse(text: str | None) -> Any:
 
 
 def printable(value: Any) -> Any:
-    """A value that asyncpg decoded as one that JSON can carry; bytea as base64, times as RFC 3339 with microseconds."""
+    """A value that asyncpg decoded as one that JSON can carry; bytea as base64, times as RFC 3339 with
+    microseconds.
+    """
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, int):

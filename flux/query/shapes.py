@@ -10,9 +10,11 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
+from asyncpg import Record
+
 from flux.query.payload import parse, present
 
-Row = Mapping[str, Any]
+Row = Mapping[str, Any] | Record
 Shape = dict[str, Any]
 
 
@@ -85,7 +87,9 @@ def execution_in_full(row: Row) -> Shape:
 
 
 def pairs(listed: Any) -> Shape:
-    """[name, value] pairs (headers, a query) as an object; a name that came several times has the list of its values."""
+    """[name, value] pairs (headers, a query) as an object; a name that came several times has the list of its
+    values.
+    """
     if isinstance(listed, dict):
         return listed
     found: Shape = {}
@@ -182,7 +186,11 @@ def changed(op: str, before: Any, after: Any) -> list[str]:
     """Names of the columns whose value a mutation changed: all of an inserted or a deleted row's."""
     if op == "UPDATE" and isinstance(before, dict) and isinstance(after, dict):
         names = list(after) + [name for name in before if name not in after]
-        return [name for name in names if before.get(name) != after.get(name) or (name in before) != (name in after)]
+        return [
+            name
+            for name in names
+            if before.get(name) != after.get(name) or (name in before) != (name in after)
+        ]
     image = after if isinstance(after, dict) else before if isinstance(before, dict) else {}
     return list(image)
 

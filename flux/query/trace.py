@@ -24,8 +24,8 @@ async def load(connection: Connection[Any], found: Found) -> Shape:
     """The trace shape of an execution.
 
     Returns:
-        An execution in full with `spans, host_calls, mutations, logs, warnings`; `children` holds the same for each execution
-        that it invoked, in order of their start.
+        An execution in full with `spans, host_calls, mutations, logs, warnings`; `children` holds the same
+        for each execution that it invoked, in order of their start.
     """
     request_ids, days = [found.request_id], [found.day]
     calls = await connection.fetch(_Q.host_calls, request_ids, days)
@@ -65,8 +65,9 @@ async def load(connection: Connection[Any], found: Found) -> Shape:
 def attribute(rows: Iterable[Record], host_calls: list[Shape]) -> list[Shape]:
     """Mutations with the host call, and so the span, that made each.
 
-    A row announced by a trigger carries its call's seq; a committed row belongs to the call whose order numbers enclose its
-    own. Calls of concurrent transactions may enclose each other's numbers, so the transaction must be the same, too.
+    A row announced by a trigger carries its call's seq; a committed row belongs to the call whose order
+    numbers enclose its own. Calls of concurrent transactions may enclose each other's numbers, so the
+    transaction must be the same, too.
     """
     ranged = [call for call in host_calls if call["first_n"] is not None and call["last_n"] is not None]
     spans = {call["seq"]: call["span_id"] for call in host_calls}

@@ -42,3 +42,20 @@ LEFT JOIN LATERAL (
 ) h ON m.origin = 'flux'
 WHERE m.schema_name = $1 AND m.table_name = $2 AND m.key = ANY ($3::jsonb[])
 ORDER BY m.n
+
+-- name: moves_of_keys
+-- Updates that moved a row from or to one of these keys, by whichever of the two it was filed.
+SELECT m.request_id, m.day, m.n, m.xid::text, m.schema_name, m.table_name, m.op, m.key::text, m.before::text, m.after::text,
+       m.at, m.origin, m.actor, m.application_name, m.rolled_back, m.cut, coalesce(m.seq, h.seq) AS seq, h.span_id
+FROM flux.mutations m
+LEFT JOIN LATERAL (
+    SELECT c.seq, c.span_id
+    FROM flux.host_calls c
+    WHERE c.request_id = m.request_id AND c.day = m.day
+      AND (c.seq = m.seq OR (m.seq IS NULL AND m.n BETWEEN c.first_n AND c.last_n AND (c.xid IS NULL OR c.xid = m.xid)))
+    ORDER BY c.seq
+    LIMIT 1
+) h ON m.origin = 'flux'
+WHERE m.schema_name = $1 AND m.table_name = $2 AND m.op = 'UPDATE' AND NOT (m.before @> m.key AND m.after @> m.key)
+  AND (m.before @> ANY ($3::jsonb[]) OR m.after @> ANY ($3::jsonb[]))
+ORDER BY m.n

@@ -1,0 +1,180 @@
+"""Which failure in an execution's record is the one that ended it. Pure: works on a trace shape.
+
+A function may try, catch, and go on; so not every failed call is a cause. The cause is the first failed host
+call whose error is the one that surfaced (same type and message, or quoted in the error that did); where no
+call failed so, the first failing span without a failing child whose error surfaced; where the handler itself
+threw, the handler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from flux import semconv
+from flux.query.shapes import Shape
+
+SHORTEST_QUOTE = 8
+"""Characters a message must have before finding it inside another counts."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """What ended an execution.
+
+    Attributes:
+        type, message: of the error itself.
+        span_id: the span it happened in; None where none is recorded.
+        document: the trace shape it happened in: the execution's, or an invoked one's.
+        call: the failed host call, or None.
+        chain: the spans from the root to the failing one; through invoked executions.
+        earlier: failed calls that the function survived.
+    """
+
+    type: str
+    message: str
+    span_id: str | None
+    document: Shape
+    call: Shape | None = None
+    chain: list[Shape] = field(default_factory=list)
+    earlier: list[Shape] = field(default_factory=list)
+
+
+def find(document: Shape) -> Cause | None:
+    """The cause of a trace shape's failure; None where it did not fail."""
+    if document["outcome"] == "ok":
+        return None
+    error = document["error"]
+    failed = [call for call in document["host_calls"] if call["error"] is not None]
+    if document["outcome"] in ("rejected", "interrupted"):
+        return _outright(document, error, failed)
+    surfaced = [call for call in failed if _surfaces(call["error"], error)]
+    if surfaced:
+        call = min(surfaced, key=_finished)
+        below = _in_child(document, call)
+        chain = _chain(document, call["span_id"] or call["parent_span_id"])
+        others = [other for other in failed if other["seq"] < call["seq"] and other not in surfaced]
+        if below is not None:
+            return Cause(
+                below.type,
+                below.message,
+                below.span_id,
+                below.document,
+                below.call,
+                chain + below.chain,
+                others,
+            )
+        return Cause(
+            call["error"]["type"], call["error"]["message"], call["span_id"], document, call, chain, others
+        )
+    leaf = _first_leaf(document, error, {call["span_id"] for call in failed})
+    if error is not None:
+        span_id = leaf["span_id"] if leaf is not None else None
+        return Cause(
+            error["type"], error["message"], span_id, document, None, _chain(document, span_id), failed
+        )
+    if leaf is not None:
+        kind, message = span_error(leaf)
+        call = next((call for call in failed if call["span_id"] == leaf["span_id"]), None)
+        return Cause(
+            kind, message, leaf["span_id"], document, call, _chain(document, leaf["span_id"]),
+            [other for other in failed if other is not call],
+        )  # fmt: skip
+    message = f"The function answered {document['status']} itself." if document["status"] else "It failed."
+    root = document["span_id"]
+    return Cause("Response", message, root, document, None, _chain(document, root), failed)
+
+
+def span_error(span: Shape) -> tuple[str, str]:
+    """A failing span's error type and message, from its exception event, its attributes or its status."""
+    attributes: dict[str, Any] = dict(span["attributes"])
+    for event in span["events"]:
+        if isinstance(event, dict) and event.get("name") == "exception":
+            attributes |= event.get("attributes") or {}
+    kind = attributes.get(semconv.EXCEPTION_TYPE) or attributes.get(semconv.ERROR_TYPE) or "error"
+    message = attributes.get(semconv.EXCEPTION_MESSAGE) or span["status_message"] or ""
+    return str(kind), str(message)
+
+
+def is_error(span: Shape) -> bool:
+    """Whether a span ended with an error status."""
+    return str(span["status"]).upper() == "ERROR"
+
+
+def _outright(document: Shape, error: Shape | None, failed: list[Shape]) -> Cause:
+    root = document["span_id"]
+    if document["outcome"] == "interrupted":
+        unknown = [call for call in document["host_calls"] if call["status"] == "unknown"]
+        message = "The process that ran it ended before it did."
+        call = unknown[-1] if unknown else None
+        if error is not None and error.get("message"):
+            message = error["message"]
+        return Cause("interrupted", message, call["span_id"] if call else root, document, call, [], failed)
+    kind = error["type"] if error else "rejected"
+    message = error["message"] if error else f"The request was answered {document['status']}."
+    return Cause(kind, message, root, document, None, _chain(document, root), failed)
+
+
+def _surfaces(call_error: Shape, error: Shape | None) -> bool:
+    """Whether the error that ended the execution is a call's: the same, or one that quotes it."""
+    if error is None:
+        return False
+    message = call_error.get("message") or ""
+    if call_error.get("type") == error["type"] and (not message or message in (error["message"] or "")):
+        return True
+    if len(message) < SHORTEST_QUOTE:
+        return False
+    return message in (error["message"] or "") or message in (error.get("stack") or "")
+
+
+def _finished(call: Shape) -> tuple[float, int]:
+    delivered = call["delivered"]
+    return (float("inf") if delivered is None else delivered, call["seq"])
+
+
+def _in_child(document: Shape, call: Shape) -> Cause | None:
+    """Where a failed call is an invoke: the cause inside the execution it invoked."""
+    if call["op"] != "invoke":
+        return None
+    request_id = (call["error"].get("detail") or {}).get("request_id")
+    child = next((child for child in document["children"] if child["request_id"] == request_id), None)
+    return None if child is None else find(child)
+
+
+def _first_leaf(document: Shape, error: Shape | None, survived: set[str | None]) -> Shape | None:
+    """The earliest-ending failing span without a failing child.
+
+    Where an error surfaced, spans of calls that the function survived don't count, nor do, if any carries the
+    error that surfaced, those that don't carry it.
+    """
+    failing = [span for span in document["spans"] if is_error(span)]
+    if error is not None:
+        failing = [span for span in failing if span["span_id"] not in survived] or failing
+    parents = {span["parent_span_id"] for span in failing}
+    leaves = [span for span in failing if span["span_id"] not in parents]
+    if error is not None:
+        leaves = [leaf for leaf in leaves if span_error(leaf)[0] == error["type"]] or leaves
+    return min(
+        leaves,
+        key=lambda span: (span["start_ns"] + int(span["duration_ms"] * 1e6), -span["start_ns"]),
+        default=None,
+    )
+
+
+def _chain(document: Shape, span_id: str | None) -> list[Shape]:
+    """The spans from the root down to `span_id`."""
+    by_id = {span["span_id"]: span for span in document["spans"]}
+    chain: list[Shape] = []
+    while span_id in by_id and len(chain) < 100:
+        span = by_id.pop(span_id)
+        chain.append(span)
+        span_id = span["parent_span_id"]
+    return chain[::-1]
+
+
+def every(document: Shape) -> Iterable[Shape]:
+    """A trace shape and all executions invoked inside it."""
+    yield document
+    for child in document["children"]:
+        yield from every(child)

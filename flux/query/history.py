@@ -1,0 +1,132 @@
+"""Everything that was done to one row, oldest first, across changes of its primary key. Behind `state
+history` and blame.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from asyncpg import Connection, Record
+
+from flux.query import shapes
+from flux.query.payload import parse
+from flux.query.rows import Key, Table
+from flux.query.shapes import Shape
+from flux.store.sql import Queries
+
+MOST_KEYS = 64
+"""Primary keys that one row's history follows."""
+
+_Q = Queries("flux.query")
+
+
+@dataclass
+class _Stretch:
+    """The part of a key's mutations, by order number, that belong to the row asked about."""
+
+    key: Key
+    first: float = float("-inf")
+    last: float = float("inf")
+
+    def holds(self, n: int) -> bool:
+        return self.first <= n <= self.last
+
+
+async def load(connection: Connection[Any], table: Table, key: Key) -> list[Shape]:
+    """All mutations of the row that has, or had, `key`; rolled-back attempts among them, marked.
+
+    Where an update changed the primary key, the row's life under its earlier key (until then) and under its
+    later key (from then on) belong to it too.
+    """
+    stretches = {_canonical(key): _Stretch(key)}
+    asked: set[str] = set()
+    rows: dict[tuple[str, int], Record] = {}
+    while (new := [text for text in stretches if text not in asked]) and len(asked) < MOST_KEYS:
+        asked.update(new)
+        found = await connection.fetch(_Q.mutations_of_keys, table.schema, table.name, new)
+        found += await connection.fetch(_Q.moves_of_keys, table.schema, table.name, new)
+        for row in found:
+            rows[row["request_id"], row["n"]] = row
+        _follow(rows, stretches, table)
+    kept = [row for row in rows.values() if _belongs(row, stretches, table)]
+    kept.sort(key=lambda row: row["n"])
+    return [shapes.mutation(row, span_id=row["span_id"], seq=row["seq"]) for row in kept]
+
+
+def select(
+    mutations: list[Shape],
+    *,
+    column: str | None = None,
+    since: datetime | None = None,
+    limit: int | None = None,
+) -> list[Shape]:
+    """Of a history, what concerns `column`, happened at or after `since`, and at most the newest `limit`;
+    oldest first.
+    """
+    if column is not None:
+        mutations = [m for m in mutations if column in m["changed"] or m["op"] == "TRUNCATE"]
+    if since is not None:
+        mutations = [m for m in mutations if datetime.fromisoformat(m["at"]) >= since]
+    return mutations[-limit:] if limit is not None and limit > 0 else mutations
+
+
+def _follow(rows: dict[tuple[str, int], Record], stretches: dict[str, _Stretch], table: Table) -> None:
+    """Widen `stretches` by each committed move that begins or ends in one, until nothing changes."""
+    moves = []
+    for row in rows.values():
+        if row["op"] == "UPDATE" and not row["rolled_back"]:
+            old, new = _keys(row, table)
+            if old is not None and new is not None and old != new:
+                moves.append((row["n"], old, new))
+    moves.sort(key=lambda move: move[0])
+    grew = True
+    while grew:
+        grew = False
+        for n, old, new in moves:
+            source, target = stretches.get(_canonical(old)), stretches.get(_canonical(new))
+            if target is not None and target.holds(n):
+                grew |= _widen(stretches, old, last=n)
+            if source is not None and source.holds(n):
+                grew |= _widen(stretches, new, first=n)
+
+
+def _widen(
+    stretches: dict[str, _Stretch], key: Key, first: float = float("-inf"), last: float = float("inf")
+) -> bool:
+    text = _canonical(key)
+    known = stretches.get(text)
+    if known is None:
+        stretches[text] = _Stretch(key, first, last)
+        return True
+    if known.first <= first and known.last >= last:
+        return False
+    known.first, known.last = min(known.first, first), max(known.last, last)
+    return True
+
+
+def _belongs(row: Record, stretches: dict[str, _Stretch], table: Table) -> bool:
+    for key in _keys(row, table):
+        stretch = stretches.get(_canonical(key)) if key is not None else None
+        if stretch is not None and stretch.holds(row["n"]):
+            return True
+    return False
+
+
+def _keys(row: Record, table: Table) -> tuple[Key | None, Key | None]:
+    """The row's key before and after the mutation, by its images."""
+    filed = parse(row["key"])
+    names = tuple(filed) if isinstance(filed, dict) else table.key
+    images = []
+    for text in (row["before"], row["after"]):
+        image = parse(text)
+        images.append({name: image.get(name) for name in names} if isinstance(image, dict) else None)
+    if images == [None, None]:
+        return filed, filed
+    return images[0], images[1]
+
+
+def _canonical(key: Key) -> str:
+    return json.dumps(key, sort_keys=True)

@@ -1,0 +1,170 @@
+"""Who wrote the rows that a failure was about: the row that held the value first, the one that is gone, the
+one that was read.
+
+Only what can be determined is said: rows named by the constraint that a failing statement hit, rows whose
+whole key a failing call's filters give, or, where the handler itself threw, the rows that its last read
+returned.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+from asyncpg import Connection
+
+from flux.errors import FluxError
+from flux.query import history
+from flux.query.blame import blame
+from flux.query.cause import Cause
+from flux.query.payload import parse
+from flux.query.rows import Key, Table, as_text, find_table, key_where, typed_key
+from flux.query.shapes import Shape
+from flux.store.sql import Queries
+
+MOST_ROWS = 3
+MOST = 12
+TIMEOUT_MS = 1000
+"""Looking for writers is an extra: it gives up after so long."""
+
+_DETAIL = re.compile(
+    r'Key \((?P<columns>.+?)\)=\((?P<values>.*)\) (?:already exists|is not present in table "(?P<other>[^"]+)")'
+)
+_Q = Queries("flux.query")
+
+
+async def load(connection: Connection[Any], cause: Cause) -> list[Shape]:
+    """`{table, key, column, value, request_id, at, op}` for each column of the rows concerned, by who last
+    wrote it.
+
+    Returns an empty list where no row is named, or where finding out would take longer than a second.
+    """
+    try:
+        async with connection.transaction(readonly=True):
+            await connection.execute(f"SET LOCAL statement_timeout = {TIMEOUT_MS}")
+            found: list[Shape] = []
+            for table, key, columns in await _rows(connection, cause):
+                found += await _writers(connection, table, key, columns, _moment(cause))
+            return found[:MOST]
+    except (FluxError, asyncpg.QueryCanceledError, asyncpg.InsufficientPrivilegeError):
+        return []
+
+
+async def _rows(connection: Connection[Any], cause: Cause) -> list[tuple[Table, Key, list[str]]]:
+    if cause.call is None:
+        return await _last_read(connection, cause.document)
+    detail = (cause.call["error"] or {}).get("detail") or {}
+    match = _DETAIL.match(detail.get("detail") or "")
+    if match is not None and detail.get("table"):
+        return await _named_by_constraint(connection, detail, match)
+    arguments = cause.call["arguments"]
+    if (
+        cause.call["op"] == "db.query"
+        and isinstance(arguments, dict)
+        and isinstance(arguments.get("table"), str)
+    ):
+        table = await find_table(connection, arguments["table"])
+        key = await _key_in(connection, table, arguments.get("filters"))
+        return [(table, key, [])] if key is not None else []
+    return []
+
+
+async def _named_by_constraint(
+    connection: Connection[Any], detail: dict[str, str], match: re.Match[str]
+) -> list[tuple[Table, Key, list[str]]]:
+    """The row that already holds a unique value, or the one that a foreign key misses."""
+    columns, texts = match["columns"].split(", "), match["values"].split(", ")
+    if len(columns) != len(texts):
+        return []
+    schema = detail.get("schema") or "public"
+    table = await find_table(connection, f"{schema}.{match['other'] or detail['table']}")
+    if match["other"]:
+        if len(columns) != len(table.key):
+            return []
+        columns = list(table.key)
+    values = dict(zip(columns, texts, strict=True))
+    key = await key_where(connection, table, values)
+    if key is None and set(columns) == set(table.key):
+        key = await typed_key(connection, table, values)
+    if key is None and table.exists and all(name in table.columns for name in columns):
+        key = await _remembered(connection, table, values)
+    return [(table, key, columns)] if key is not None else []
+
+
+async def _remembered(connection: Connection[Any], table: Table, values: dict[str, str]) -> Key | None:
+    """The key of a row that held `values`, by the mutations: it may since have gone or changed."""
+    pairs = ", ".join(
+        f"${2 * at + 1}::text, to_jsonb(${2 * at + 2}::text::{table.columns[name]})"
+        for at, name in enumerate(values)
+    )
+    flat = [part for pair in values.items() for part in pair]
+    image = await connection.fetchval(f"SELECT jsonb_build_object({pairs})::text", *flat)
+    text = await connection.fetchval(_Q.row_by_columns, table.schema, table.name, image)
+    key = parse(text)
+    return key if isinstance(key, dict) else None
+
+
+async def _last_read(connection: Connection[Any], document: Shape) -> list[tuple[Table, Key, list[str]]]:
+    """Rows that the last select before the throw returned, where they carry their whole key."""
+    for call in reversed(document["host_calls"]):
+        arguments, result = call["arguments"], call["result"]
+        if (
+            call["op"] != "db.query"
+            or not isinstance(arguments, dict)
+            or arguments.get("operation", "select") != "select"
+        ):
+            continue
+        if not isinstance(arguments.get("table"), str):
+            continue
+        table = await find_table(connection, arguments["table"])
+        rows = result.get("rows") if isinstance(result, dict) else None
+        keys = [await _key_in(connection, table, row) for row in (rows or [])[:MOST_ROWS]]
+        if not rows:
+            keys = [await _key_in(connection, table, arguments.get("filters"))]
+        return [(table, key, []) for key in keys if key is not None]
+    return []
+
+
+async def _key_in(connection: Connection[Any], table: Table, values: Any) -> Key | None:
+    """The table's whole key out of an object that names all its columns with plain values."""
+    if not isinstance(values, dict) or not table.key or not table.exists:
+        return None
+    texts = {name: as_text(values.get(name)) for name in table.key}
+    if any(text is None or isinstance(values.get(name), (dict, list)) for name, text in texts.items()):
+        return None
+    return await typed_key(
+        connection, table, {name: text for name, text in texts.items() if text is not None}
+    )
+
+
+async def _writers(
+    connection: Connection[Any], table: Table, key: Key, columns: list[str], until: datetime | None
+) -> list[Shape]:
+    mutations = await history.load(connection, table, key)
+    if until is not None:
+        mutations = [m for m in mutations if datetime.fromisoformat(m["at"]) <= until]
+    committed = [m for m in mutations if not m["rolled_back"]]
+    if not committed:
+        return []
+    state = committed[-1]["after"]
+    names = columns or [name for name in (state or committed[-1]["before"] or {}) if name not in table.key]
+    return [
+        {
+            "table": table.shown,
+            "key": key,
+            "column": column,
+            "value": entry["value"],
+            "request_id": entry["request_id"],
+            "at": entry["at"],
+            "op": entry["op"],
+            "actor": entry["actor"],
+        }
+        for column, entry in blame(mutations, names, state).items()
+        if entry["at"] is not None
+    ]
+
+
+def _moment(cause: Cause) -> datetime | None:
+    return None if cause.call is None else datetime.fromisoformat(cause.call["at"])

@@ -1,0 +1,231 @@
+"""Reader: every question that can be asked of the record, answered in the JSON shapes.
+
+The CLI, the HTTP API and Python programs hold one. It only reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import asyncpg
+from asyncpg import Connection
+
+from flux.errors import NotFound, StoreError, UsageError
+from flux.query import blame, find, history, logs, rows, shapes, statement, tail, trace, why
+from flux.query.shapes import Shape
+
+
+class Source(Protocol):
+    """What Reader needs of a Store."""
+
+    def internal(self) -> AbstractAsyncContextManager[Any]:
+        """A connection that may read `flux.*` and the user's tables, its statements untraced; given back on
+        exit.
+        """
+        ...
+
+
+class Reader:
+    """Answers from one database. Any number of questions at once, each on a connection of its own.
+
+    Args:
+        store: where connections come from; the caller opens and closes it.
+        spool_dir: the project's spools, where this machine has them: `last` then waits, at most half a
+            second, until what they hold has been stored.
+    """
+
+    def __init__(self, store: Source, *, spool_dir: Path | None = None) -> None:
+        self._store = store
+        self._spool_dir = spool_dir
+
+    async def executions(
+        self,
+        *,
+        function: str | None = None,
+        status: str | None = None,
+        failed: bool = False,
+        since: datetime | None = None,
+        limit: int = 50,
+    ) -> list[Shape]:
+        """The newest executions that fit, oldest first.
+
+        Args:
+            function: only of this one.
+            status: only with this status, or of this class (`5xx`).
+            failed: only those that did not end well.
+            since: only those begun after.
+            limit: at most so many.
+        """
+        async with self._connect() as connection:
+            found = await tail.latest(connection, tail.Filter(function, status, failed), limit, since)
+            return [shapes.execution(row) for row in found]
+
+    async def tail(
+        self,
+        *,
+        function: str | None = None,
+        status: str | None = None,
+        failed: bool = False,
+        backlog: int = 10,
+    ) -> AsyncIterator[Shape]:
+        """The last `backlog` executions that fit, then each further one as it is recorded; endless."""
+        async for shape in tail.stream(self._connect, tail.Filter(function, status, failed), backlog):
+            yield shape
+
+    async def resolve(self, name: str) -> str:
+        """The whole request_id that `name` means: an id, the first digits of one, a trace_id, or `last`.
+
+        Raises:
+            NotFound, Ambiguous, UsageError.
+        """
+        async with self._connect() as connection:
+            return (await self._find(connection, name)).request_id
+
+    async def trace(self, name: str) -> Shape:
+        """One execution with its spans, host calls, mutations and logs, and those it invoked.
+
+        Raises:
+            NotFound, Ambiguous, UsageError: `name` doesn't name one.
+        """
+        async with self._connect() as connection:
+            return await trace.load(connection, await self._find(connection, name))
+
+    async def why(self, name: str) -> Shape:
+        """Why one execution ended as it did.
+
+        Raises:
+            NotFound, Ambiguous, UsageError: `name` doesn't name one.
+        """
+        async with self._connect() as connection:
+            return await why.load(connection, await self._find(connection, name))
+
+    async def history(
+        self,
+        table: str,
+        key: str,
+        *,
+        column: str | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> list[Shape]:
+        """What was done to one row, oldest first, rolled-back attempts among it.
+
+        Args:
+            table: `table` or `schema.table`.
+            key: the primary key's value, or `column=value,column=value`.
+            column: only what changed this column.
+            since, limit: only from then on; only the newest so many.
+
+        Raises:
+            NotFound: there is no such table, or nothing is known of such a row.
+            UsageError: the key is not one of that table's.
+        """
+        async with self._connect() as connection:
+            where = await rows.find_table(connection, table)
+            identity = await rows.read_key(connection, where, key)
+            _check_column(where, column)
+            found = await history.load(connection, where, identity)
+            if not found and await rows.current_row(connection, where, identity) is None:
+                raise _no_row(where, key)
+            return history.select(found, column=column, since=since, limit=limit)
+
+    async def blame(self, table: str, key: str) -> Shape:
+        """Who last set each column of one row: `{column: {value, request_id, at, span_id,
+        rolled_back_attempt}}`.
+
+        Args and errors as for `history`.
+        """
+        async with (
+            self._connect() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            where = await rows.find_table(connection, table)
+            identity = await rows.read_key(connection, where, key)
+            mutations = await history.load(connection, where, identity)
+            current = await rows.current_row(connection, where, identity)
+            if not mutations and current is None:
+                raise _no_row(where, key)
+            return blame.blame(mutations, _columns(where, mutations), current)
+
+    async def logs(
+        self,
+        name: str | None = None,
+        *,
+        function: str | None = None,
+        level: str | None = None,
+        since: datetime | None = None,
+        limit: int = 100,
+    ) -> list[Shape]:
+        """Log lines, oldest first: all of one execution's, or the newest `limit` of all.
+
+        Args:
+            name: an execution, as for `trace`; None for all executions.
+            function: only of this function.
+            level: of this level (debug, info, warn, error) or a more serious one.
+            since: only those logged after.
+        """
+        wanted = logs.Filter(function, level, since)
+        async with self._connect() as connection:
+            if name is not None:
+                return await logs.of(connection, await self._find(connection, name), wanted)
+            return await logs.latest(connection, wanted, limit)
+
+    async def follow_logs(
+        self, *, function: str | None = None, level: str | None = None, backlog: int = 20
+    ) -> AsyncIterator[Shape]:
+        """The last `backlog` log lines that fit, then each further one as it is recorded; endless."""
+        async for shape in logs.stream(self._connect, logs.Filter(function, level), backlog):
+            yield shape
+
+    async def sql(self, text: str, *, limit: int = statement.ROWS) -> statement.Result:
+        """Run one statement, read-only.
+
+        Raises:
+            UsageError: no statement, or several.
+            QueryError: Postgres refused it.
+        """
+        async with self._connect() as connection:
+            return await statement.run(connection, text, limit=limit)
+
+    async def _find(self, connection: Connection[Any], name: str) -> find.Found:
+        return await find.resolve(connection, name, spool_dir=self._spool_dir)
+
+    @asynccontextmanager
+    async def _connect(self) -> AsyncIterator[Connection[Any]]:
+        try:
+            async with self._store.internal() as connection:
+                yield connection
+        except (asyncpg.InvalidSchemaNameError, asyncpg.UndefinedTableError) as error:
+            raise NotFound(
+                "Nothing has been recorded in this database yet.",
+                "Start the server with `flux dev` and send a request.",
+            ) from error
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise StoreError(
+                f"This database user may not read the record: {error}.",
+                "Read as the owner of the schema `flux`.",
+            ) from error
+
+
+def _columns(table: rows.Table, mutations: list[Shape]) -> list[str]:
+    if table.exists:
+        return list(table.columns)
+    names: dict[str, None] = {}
+    for mutation in reversed(mutations):
+        names.update(dict.fromkeys(mutation["after"] or mutation["before"] or {}))
+    return list(names)
+
+
+def _check_column(table: rows.Table, column: str | None) -> None:
+    if column is not None and table.exists and column not in table.columns:
+        raise UsageError(f"`{table.shown}` has no column `{column}`.", f"It has {', '.join(table.columns)}.")
+
+
+def _no_row(table: rows.Table, key: str) -> NotFound:
+    return NotFound(
+        f"`{table.shown}` has no row {key}, and none is recorded.", f"Its key is {rows.describe_key(table)}."
+    )

@@ -1,0 +1,121 @@
+"""Executions as they are recorded, newest last: a list of the latest, then a stream.
+
+Executions are stored when they end, so not in the order in which they began: each look goes back a little
+behind the newest start it has seen, and now and then far back for those that took long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from asyncpg import Connection, Record
+
+from flux.query import shapes
+from flux.query.shapes import Shape
+from flux.store.sql import Queries
+
+INTERVAL = 0.2
+"""Seconds between two looks."""
+WINDOW = timedelta(seconds=3)
+"""How far behind the newest start each look goes."""
+FAR = timedelta(minutes=15)
+"""How far back long executions are looked for."""
+EVERY = 10
+"""Looks between two that go far back."""
+MOST = 2000
+"""Executions that one look shows; what came beside them in the same moment is left out."""
+REMEMBERED = 50_000
+
+_Q = Queries("flux.query")
+Connect = Callable[[], AbstractAsyncContextManager[Connection[Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which executions are wanted.
+
+    Attributes:
+        function: of this name.
+        status: a status, or a class of them as `5xx` or `4xx`.
+        failed: True keeps what did not end well (an error, a rejection, an interruption, a status of 500 or
+            more).
+    """
+
+    function: str | None = None
+    status: str | None = None
+    failed: bool = False
+
+    @property
+    def pattern(self) -> str | None:
+        """`status` as a LIKE pattern."""
+        return None if self.status is None else self.status.lower().replace("x", "_")
+
+
+async def latest(
+    connection: Connection[Any], wanted: Filter, limit: int, since: datetime | None = None
+) -> list[Record]:
+    """The newest `limit` executions begun after `since`, oldest first."""
+    rows = await connection.fetch(
+        _Q.latest_executions, wanted.function, wanted.pattern, wanted.failed, since, limit
+    )
+    return rows[::-1]
+
+
+async def stream(connect: Connect, wanted: Filter, backlog: int) -> AsyncIterator[Shape]:
+    """`backlog` executions that are already there, then each further one as it is recorded. Ends only when
+    closed.
+    """
+    seen: OrderedDict[str, None] = OrderedDict()
+    async with connect() as connection:
+        now: datetime = await connection.fetchval("SELECT now()")
+        for row in await latest(connection, wanted, MOST, now - WINDOW):
+            seen[row["request_id"]] = None
+        horizon = now
+        shown = await latest(connection, wanted, backlog) if backlog > 0 else []
+    for row in shown:
+        seen[row["request_id"]] = None
+        yield shapes.execution(row)
+    look = 0
+    while True:
+        await asyncio.sleep(INTERVAL)
+        look += 1
+        async with connect() as connection:
+            rows = await latest(connection, wanted, MOST, horizon - WINDOW)
+            if look % EVERY == 0:
+                rows = await _late(connection, wanted, now, horizon) + rows
+        for row in rows:
+            if row["request_id"] in seen:
+                continue
+            seen[row["request_id"]] = None
+            horizon = max(horizon, row["started_at"])
+            yield shapes.execution(row)
+        while len(seen) > REMEMBERED:
+            seen.popitem(last=False)
+
+
+async def _late(
+    connection: Connection[Any], wanted: Filter, began: datetime, horizon: datetime
+) -> list[Record]:
+    rows = await connection.fetch(
+        _Q.late_executions,
+        wanted.function,
+        wanted.pattern,
+        wanted.failed,
+        horizon - FAR,
+        horizon - WINDOW,
+        WINDOW.total_seconds() * 1000 / 2,
+        MOST,
+    )
+    # What had ended before the stream began is no news.
+    return [row for row in rows[::-1] if row["duration_ms"] is None or _ended(row) > began]
+
+
+def _ended(row: Record) -> datetime:
+    ended: datetime = row["started_at"] + timedelta(milliseconds=row["duration_ms"])
+    return ended
