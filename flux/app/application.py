@@ -11,10 +11,7 @@ from typing import Any, Self
 
 import asyncpg
 from opentelemetry import context as otel
-from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from flux import __version__, semconv
 from flux.api.application import make_application
@@ -48,8 +45,6 @@ from flux.runtime.pool import SubprocessEngine
 from flux.runtime.python import PythonLauncher
 from flux.runtime.registry import Registry
 from flux.store.database import Store
-
-_PROPAGATOR = TraceContextTextMapPropagator()
 
 
 class Application:
@@ -123,7 +118,8 @@ class Application:
         fetch = FetchClient()
         self._stack.push_async_callback(fetch.close)
         self._jobs = Jobs(store)
-        self._secrets = Secrets(config.environment, config.master_key, redaction)
+        self._stack.push_async_callback(self._jobs.close)
+        self._secrets = Secrets(config.environment, redaction, config.master_key)
         self._database, self._fetch = database, fetch
 
         slots = config.flux_dir / "guests"
@@ -174,6 +170,7 @@ class Application:
             return Outcome(result=_response_value(result.body))
 
         live = Live(
+            request_id=execution.request_id,
             session=self._database.session(execution.request_id, execution.day),
             fetch=self._fetch,
             jobs=self._jobs,
@@ -183,20 +180,13 @@ class Application:
         return Recording(live, execution, context)
 
     async def _run_job(self, job: Job) -> JobResult:
-        links = []
-        if job.traceparent:
-            producer = trace.get_current_span(
-                _PROPAGATOR.extract({"traceparent": job.traceparent}, Context())
-            ).get_span_context()
-            if producer.is_valid:
-                links.append(Link(producer))
         result = await self.executor.execute(
             Request(
                 trigger="job",
                 function=job.name,
                 body=job.payload,
                 context=Context(),
-                links=links,
+                links=job.links(),
                 parent_request_id=job.pushed_by,
                 job_id=job.id,
                 job_attempt=job.attempt,
@@ -252,5 +242,7 @@ def announce(config: Config, port: int) -> None:
     """Write the address for CLI commands (`flux invoke`)."""
     path = server_file(config.flux_dir)
     temporary = path.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps({"pid": os.getpid(), "host": config.host, "port": port, "dev": config.dev}))
+    temporary.write_text(
+        json.dumps({"pid": os.getpid(), "host": config.host, "port": port, "dev": config.dev})
+    )
     temporary.replace(path)

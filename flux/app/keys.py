@@ -35,7 +35,9 @@ def with_master_key(config: Config) -> Config:
         try:
             key = bytes.fromhex(path.read_text().strip())
         except ValueError as error:
-            raise ConfigError(f"{path} does not hold a key.", "Restore it, or delete it to begin with a new one.") from error
+            raise ConfigError(
+                f"{path} does not hold a key.", "Restore it, or delete it to begin with a new one."
+            ) from error
         if len(key) != 32:
             raise ConfigError(
                 f"{path} does not hold 32 bytes.", "Restore it, or delete it to begin with a new one."

@@ -22,7 +22,9 @@ def bind(host: str, port: int) -> socket.socket:
         FluxError: the address is not this machine's, or the port needs privileges.
     """
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
     except socket.gaierror as error:
         raise FluxError(f"`{host}` is not an address: {error.strerror}.", "Use --host 127.0.0.1.") from error
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -39,7 +41,9 @@ def bind(host: str, port: int) -> socket.socket:
             ) from error
         if error.errno == errno.EACCES:
             raise FluxError(f"Port {port} needs privileges.", "Use one above 1023: --port 4000") from error
-        raise FluxError(f"Can't listen on {host}:{port}: {error.strerror}.", "Use --host 127.0.0.1.") from error
+        raise FluxError(
+            f"Can't listen on {host}:{port}: {error.strerror}.", "Use --host 127.0.0.1."
+        ) from error
     sock.setblocking(False)
     return sock
 
@@ -77,8 +81,11 @@ def _listening_inodes(port: int) -> set[str]:
 
 def _describe(process: Path) -> str:
     try:
-        words = [Path(w.decode(errors="replace")).name if i < 2 else w.decode(errors="replace")
-                 for i, w in enumerate((process / "cmdline").read_bytes().split(b"\0")) if w]
+        words = [
+            Path(w.decode(errors="replace")).name if i < 2 else w.decode(errors="replace")
+            for i, w in enumerate((process / "cmdline").read_bytes().split(b"\0"))
+            if w
+        ]
         if len(words) > 1 and words[0].startswith("python"):
             words = words[1:]
         name = " ".join(words[:2]) or (process / "comm").read_text().strip()

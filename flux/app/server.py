@@ -144,6 +144,14 @@ async def _changes(root: Path, stop: asyncio.Event) -> AsyncIterator[set[Path]]:
         inside = path.relative_to(root).parts if path.is_relative_to(root) else path.parts
         return not ignored.intersection(inside)
 
-    watch = awatch(root, watch_filter=wanted, debounce=50, step=5, stop_event=stop, rust_timeout=500, ignore_permission_denied=True)
+    watch = awatch(
+        root,
+        watch_filter=wanted,
+        debounce=50,
+        step=5,
+        stop_event=stop,
+        rust_timeout=500,
+        ignore_permission_denied=True,
+    )
     async for batch in watch:
         yield {Path(name) for _, name in batch}
