@@ -1,4 +1,6 @@
-"""The baseline: bare Quart on Hypercorn with uvloop, answering by itself; with `--insert` one row through asyncpg."""
+"""The baseline: bare Quart on Hypercorn with uvloop, answering by itself; with `--insert` one row through
+asyncpg.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The load generator: keep-alive HTTP/1.1 connections on uvloop, one request in flight each. Run by the benchmarks as a process."""
+"""The load generator: keep-alive HTTP/1.1 connections on uvloop, one request in flight each. Run by the
+benchmarks as a process.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,9 @@ async def run(host: str, port: int, request: bytes, connections: int, seconds: f
     loop = asyncio.get_running_loop()
     began = time.perf_counter()
     made = [
-        await loop.create_connection(lambda: Connection(request, began + seconds, latencies, failures), host, port)
+        await loop.create_connection(
+            lambda: Connection(request, began + seconds, latencies, failures), host, port
+        )
         for _ in range(connections)
     ]
     await asyncio.gather(*(protocol.done for _, protocol in made))

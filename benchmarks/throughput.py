@@ -2,8 +2,10 @@
 
     python benchmarks/throughput.py [--seconds 5] [--rounds 3]
 
-Starts an embedded Postgres, a bare Quart server and two Flux servers (recording on, recording off), and loads them in turn with 16
-keep-alive connections. Prints the medians, the ratios, CPU-seconds per 1,000 requests, and how far the spool lags at the end.
+Starts an embedded Postgres, a bare Quart server and two Flux servers (recording on, recording off), and
+loads them in turn with 16
+keep-alive connections. Prints the medians, the ratios, CPU-seconds per 1,000 requests, and how far the
+spool lags at the end.
 """
 
 from __future__ import annotations
@@ -76,7 +78,11 @@ def _free_port() -> int:
 def _flux(root: Path, database: str) -> tuple[subprocess.Popen[str], int]:
     env = {**os.environ, "DATABASE_URL": database, "FLUX_MASTER_KEY": "5a" * 32, "NO_COLOR": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "flux", "serve", "--port", "0"], cwd=root, env=env, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "flux", "serve", "--port", "0"],
+        cwd=root,
+        env=env,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     for line in process.stdout:
@@ -118,9 +124,20 @@ def _load(port: int, what: str, seconds: float, connections: int) -> dict[str, f
     if what == "insert":
         extra = ["--method", "POST", "--path", "/insert", "--body", '{"text":"a note"}']
     done = subprocess.run(
-        [sys.executable, str(HERE / "load.py"), "127.0.0.1", str(port), "--seconds", str(seconds),
-         "--connections", str(connections), *extra],
-        capture_output=True, text=True, check=True,
+        [
+            sys.executable,
+            str(HERE / "load.py"),
+            "127.0.0.1",
+            str(port),
+            "--seconds",
+            str(seconds),
+            "--connections",
+            str(connections),
+            *extra,
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     found: dict[str, float] = json.loads(done.stdout)
     return found
@@ -155,7 +172,8 @@ def main() -> None:
     processes: dict[str, tuple[subprocess.Popen[str], int]] = {}
     try:
         databases = {
-            name: asyncio.run(_database(lease.connect_args, name)) for name in ("bare", "recorded", "unrecorded")
+            name: asyncio.run(_database(lease.connect_args, name))
+            for name in ("bare", "recorded", "unrecorded")
         }
         processes["bare Quart"] = _bare(databases["bare"])
         processes["flux, record none"] = _flux(_project(folder, "none"), databases["unrecorded"])
@@ -172,10 +190,15 @@ def main() -> None:
                     if name == "flux, recorded":
                         found["lag"] = asyncio.run(_lag(databases["recorded"], folder))
             base = statistics.median(f["rps"] for f in figures["bare Quart"])
-            print(f"\n{what}, {given.connections} connections, medians of {given.rounds} x {given.seconds:.0f} s")
+            print(
+                f"\n{what}, {given.connections} connections, medians of {given.rounds} x {given.seconds:.0f} s"
+            )
             print(f"{'':20}{'req/s':>9}{'ratio':>8}{'p50 ms':>9}{'p99 ms':>9}{'CPU s/1000':>12}{'failed':>8}")
             for name, runs in figures.items():
-                middle = {key: statistics.median(run[key] for run in runs) for key in ("rps", "p50_ms", "p99_ms", "cpu")}
+                middle = {
+                    key: statistics.median(run[key] for run in runs)
+                    for key in ("rps", "p50_ms", "p99_ms", "cpu")
+                }
                 failed = sum(run["failed"] for run in runs)
                 print(
                     f"{name:20}{middle['rps']:9.0f}{middle['rps'] / base:8.2f}{middle['p50_ms']:9.2f}"

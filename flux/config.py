@@ -1,4 +1,5 @@
-"""The project's configuration: flux.toml, then the environment (`FLUX_*`, `DATABASE_URL`), as one frozen object.
+"""The project's configuration: flux.toml, then the environment (`FLUX_*`, `DATABASE_URL`), as one frozen
+object.
 
 Read once, by the CLI, and handed down. A key in flux.toml stands in the environment under its upper-case
 name behind `FLUX_` (`timeout_ms` is `FLUX_TIMEOUT_MS`); lists are comma-separated there.
@@ -93,7 +94,9 @@ _KEYS = {f.name: f for f in fields(Config) if f.name not in {"root", "environmen
 
 
 def find_root(start: Path) -> Path | None:
-    """The nearest folder at or above `start` that holds flux.toml, else one with functions/ and .flux/; None if none does."""
+    """The nearest folder at or above `start` that holds flux.toml, else one with functions/ and .flux/;
+    None if none does.
+    """
     for folder in (start, *start.parents):
         if (folder / "flux.toml").is_file():
             return folder
@@ -132,7 +135,11 @@ def load(root: Path, environment: Mapping[str, str] | None = None, **overrides: 
                 )
             values[key] = _typed(key, value, str(path))
     for key in _KEYS:
-        name = "DATABASE_URL" if key == "database_url" and "FLUX_DATABASE_URL" not in env else f"FLUX_{key.upper()}"
+        name = (
+            "DATABASE_URL"
+            if key == "database_url" and "FLUX_DATABASE_URL" not in env
+            else f"FLUX_{key.upper()}"
+        )
         if env.get(name):
             values[key] = _typed(key, env[name], f"environment variable {name}")
     values.update({key: value for key, value in overrides.items() if value is not None})
@@ -142,7 +149,9 @@ def load(root: Path, environment: Mapping[str, str] | None = None, **overrides: 
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """Parse a `.env` file: `NAME=value` lines, `#` comments, optional quotes and `export`. Missing file: {}."""
+    """Parse a `.env` file: `NAME=value` lines, `#` comments, optional quotes and `export`. Missing file:
+    {}.
+    """
     if not path.is_file():
         return {}
     found: dict[str, str] = {}
@@ -180,7 +189,9 @@ def _typed(key: str, value: Any, where: str) -> Any:
         return value
     default = _KEYS[key].default
     if isinstance(default, tuple):
-        items = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        items = (
+            [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        )
         if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
             raise ConfigError(f"{where} must be a list of strings.")
         return tuple(items)
@@ -201,9 +212,17 @@ def _master_key(text: str | None) -> bytes | None:
     if not text:
         return None
     try:
-        key = bytes.fromhex(text) if re.fullmatch(r"[0-9a-fA-F]{64}", text) else base64.b64decode(text, validate=True)
+        key = (
+            bytes.fromhex(text)
+            if re.fullmatch(r"[0-9a-fA-F]{64}", text)
+            else base64.b64decode(text, validate=True)
+        )
     except binascii.Error as error:
-        raise ConfigError("FLUX_MASTER_KEY is neither hex nor base64.", "Make one with: openssl rand -hex 32") from error
+        raise ConfigError(
+            "FLUX_MASTER_KEY is neither hex nor base64.", "Make one with: openssl rand -hex 32"
+        ) from error
     if len(key) != 32:
-        raise ConfigError("FLUX_MASTER_KEY must be 32 bytes (64 hex digits).", "Make one with: openssl rand -hex 32")
+        raise ConfigError(
+            "FLUX_MASTER_KEY must be 32 bytes (64 hex digits).", "Make one with: openssl rand -hex 32"
+        )
     return key

@@ -1,7 +1,9 @@
 """The Quart application behind `/_flux/`: health, readiness, the functions, and reading records over HTTP.
 
-In dev, on loopback, it is open to the machine's own users: Host and Origin are checked, so that a web page can't reach it
-(DNS rebinding, cross-site requests). Outside dev everything but health and readiness answers 403 until API keys exist.
+In dev, on loopback, it is open to the machine's own users: Host and Origin are checked, so that a web page
+can't reach it
+(DNS rebinding, cross-site requests). Outside dev everything but health and readiness answers 403 until API
+keys exist.
 """
 
 from __future__ import annotations
@@ -54,12 +56,18 @@ def make_application(
 
     @app.errorhandler(FluxError)
     async def flux_error(error: FluxError) -> Response:
-        status = 404 if isinstance(error, NotFound) else 400 if isinstance(error, (UsageError, Ambiguous)) else 503
+        status = (
+            404 if isinstance(error, NotFound) else 400 if isinstance(error, (UsageError, Ambiguous)) else 503
+        )
         return _error(status, error.type, error.message, error.hint)
 
     @app.errorhandler(HTTPException)
     async def http_error(error: HTTPException) -> Response:
-        return _error(error.code or 500, error.name.replace(" ", ""), f"{request.method} {request.path}: {error.description}")
+        return _error(
+            error.code or 500,
+            error.name.replace(" ", ""),
+            f"{request.method} {request.path}: {error.description}",
+        )
 
     @app.get("/_flux/health")
     async def health() -> Response:
@@ -88,7 +96,9 @@ def make_application(
 
     @app.post("/_flux/api/v1/functions/<name>/invoke")
     async def invoke(name: str) -> Response:
-        result = await executor.execute(Request(trigger="invoke", function=name, body=await request.get_data()))
+        result = await executor.execute(
+            Request(trigger="invoke", function=name, body=await request.get_data())
+        )
         answer = Response(result.body, status=result.status, mimetype="application/json")
         for header, value in result.headers:
             if header.lower() not in ("content-length", "transfer-encoding", "connection"):

@@ -71,7 +71,8 @@ class Application:
 
     @classmethod
     async def open(cls, config: Config, *, jobs: bool = True) -> Self:
-        """Start Postgres where needed, migrate, install capture, and wire everything. Closes what it opened if it fails.
+        """Start Postgres where needed, migrate, install capture, and wire everything. Closes what it opened
+        if it fails.
 
         Args:
             config: the project's.
@@ -238,11 +239,11 @@ def server_file(flux_dir: Path) -> Path:
     return flux_dir / "server.json"
 
 
-def announce(config: Config, port: int) -> None:
+def announce(config: Config) -> None:
     """Write the address for CLI commands (`flux invoke`)."""
     path = server_file(config.flux_dir)
     temporary = path.with_suffix(f".{os.getpid()}")
     temporary.write_text(
-        json.dumps({"pid": os.getpid(), "host": config.host, "port": port, "dev": config.dev})
+        json.dumps({"pid": os.getpid(), "host": config.host, "port": config.port, "dev": config.dev})
     )
     temporary.replace(path)

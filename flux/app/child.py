@@ -1,4 +1,6 @@
-"""Keeps the sidecar running for as long as the server does: starts it, starts it again when it dies, lets it end last."""
+"""Keeps the sidecar running for as long as the server does: starts it, starts it again when it dies, lets
+it end last.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ class Sidecar:
         return self._process is not None and self._process.returncode is None
 
     async def close(self) -> None:
-        """Let it drain what is left, then end; after FINAL_WAIT seconds it is killed (the next start goes on)."""
+        """Let it drain what is left, then end; after FINAL_WAIT seconds it is killed (the next start goes
+        on).
+        """
         self._closing = True
         if self._process is None or self._task is None:
             return

@@ -14,7 +14,8 @@ KEY_FILE = "master.key"
 def with_master_key(config: Config) -> Config:
     """`config` with a master key.
 
-    `flux dev`, and any server on the embedded Postgres, make one (mode 0600) on first use: the records it seals lie on the same
+    `flux dev`, and any server on the embedded Postgres, make one (mode 0600) on first use: the records it
+    seals lie on the same
     disk. A server on an outside Postgres must be given its key, because other nodes need the same one.
 
     Raises:
@@ -25,7 +26,7 @@ def with_master_key(config: Config) -> Config:
     path = config.flux_dir / KEY_FILE
     if not config.dev and config.database_url is not None and not path.is_file():
         raise ConfigError(
-            "FLUX_MASTER_KEY is not set: secrets and seals on an outside Postgres need a key that all nodes share.",
+            "FLUX_MASTER_KEY is not set; on an outside Postgres all nodes need the same key.",
             "Make one with `openssl rand -hex 32` and set FLUX_MASTER_KEY to it on every node.",
         )
     config.flux_dir.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,6 @@
-"""Taking the port, and naming who holds it when it is taken. Called by `serve` and `dev` before anything else starts."""
+"""Taking the port, and naming who holds it when it is taken. Called by `serve` and `dev` before anything
+else starts.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def describe_owner(port: int) -> str | None:
-    """`flux dev (pid 4242, in ~/shop)` for the process that listens on `port`, or None where it can't be seen."""
+    """`flux dev (pid 4242, in ~/shop)` for the process that listens on `port`, or None where it can't be
+    seen.
+    """
     inodes = _listening_inodes(port)
     if not inodes:
         return None

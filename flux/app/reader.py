@@ -1,4 +1,6 @@
-"""What a CLI command reads through: the project's Postgres, records that a dead server left behind included."""
+"""What a CLI command reads through: the project's Postgres, records that a dead server left behind
+included.
+"""
 
 from __future__ import annotations
 

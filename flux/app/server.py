@@ -1,4 +1,6 @@
-"""`flux serve` and `flux dev`: the application behind Hypercorn, from taking the port to the last drained record."""
+"""`flux serve` and `flux dev`: the application behind Hypercorn, from taking the port to the last drained
+record.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +21,7 @@ from flux.app import port
 from flux.app.application import Application, announce, server_file
 from flux.config import Config
 from flux.data import push
+from flux.runtime.executor import Request, Result
 from flux.runtime.registry import Change
 
 log = logging.getLogger("flux.app")
@@ -45,6 +49,10 @@ class Audience(Protocol):
         """Something went wrong that doesn't end the server."""
         ...
 
+    def finished(self, request: Request, result: Result) -> None:
+        """An execution is over and recorded."""
+        ...
+
     def stopping(self) -> None:
         """A signal came."""
         ...
@@ -57,7 +65,7 @@ async def serve(config: Config, audience: Audience) -> None:
         FluxError: it could not start.
     """
     sock = port.bind(config.host, config.port)
-    number = int(sock.getsockname()[1])
+    config = replace(config, port=int(sock.getsockname()[1]))
     stop = asyncio.Event()
     try:
         app = await Application.open(config)
@@ -65,6 +73,7 @@ async def serve(config: Config, audience: Audience) -> None:
         sock.close()
         raise
     try:
+        app.executor.finished = audience.finished
         schema = await _apply_schema(app, audience) if config.dev else []
         changes = await app.registry.reload()
         loop = asyncio.get_running_loop()
@@ -75,8 +84,8 @@ async def serve(config: Config, audience: Audience) -> None:
             if config.dev:
                 tasks.create_task(_watch(app, audience, stop))
             server = tasks.create_task(_http(app, sock.detach(), stop))
-            announce(app.config, number)
-            audience.started(app, changes, schema, f"http://{config.host}:{number}")
+            announce(app.config)
+            audience.started(app, changes, schema, f"http://{config.host}:{config.port}")
             await server
             stop.set()
     finally:

@@ -29,7 +29,9 @@ def invoke(function: str, payload: str | None) -> None:
     try:
         json.loads(text)
     except ValueError as error:
-        raise UsageError(f"The payload is not JSON: {error}.", "Quote it: flux invoke hello '{\"name\": \"Ada\"}'") from error
+        raise UsageError(
+            f"The payload is not JSON: {error}.", 'Quote it: flux invoke hello \'{"name": "Ada"}\''
+        ) from error
     config = project_config()
     status, request_id, body = _through_server(config, function, text) or run(_alone(config, function, text))
     click.echo(body.decode("utf-8", "replace"))
@@ -46,7 +48,9 @@ def _through_server(config: Config, function: str, payload: str) -> tuple[int, s
     if not server.get("dev"):
         return None
     url = f"http://{server['host']}:{server['port']}/_flux/api/v1/functions/{function}/invoke"
-    request = urllib.request.Request(url, payload.encode(), {"content-type": "application/json"}, method="POST")
+    request = urllib.request.Request(
+        url, payload.encode(), {"content-type": "application/json"}, method="POST"
+    )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request) as answer:
@@ -67,7 +71,9 @@ async def _alone(config: Config, function: str, payload: str) -> tuple[int, str,
     app = await Application.open(config, jobs=False)
     try:
         await app.registry.reload()
-        result = await app.executor.execute(Request(trigger="invoke", function=function, body=payload.encode()))
+        result = await app.executor.execute(
+            Request(trigger="invoke", function=function, body=payload.encode())
+        )
         return result.status, result.request_id, result.body
     finally:
         await app.close()

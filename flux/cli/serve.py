@@ -69,5 +69,7 @@ def _only_loopback(config: Config, command: str) -> None:
 def _run(config: Config, printer: Printer) -> None:
     if sys.platform == "win32":
         raise UsageError("Flux does not run on native Windows.", "Use WSL.")
-    logging.basicConfig(level=logging.WARNING, format="  %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.WARNING, format="  %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
     uvloop.run(run_server(config, printer))

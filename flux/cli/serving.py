@@ -1,4 +1,6 @@
-"""What `flux dev` and `flux serve` print: the functions, each reload, each request, each problem with its place."""
+"""What `flux dev` and `flux serve` print: the functions, each reload, each request, each problem with its
+place.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ class Printer:
         for table in app.installation.uncaptured:
             self.trouble(f"Changes of {table} can't be recorded.", None)
         _print()
-        _print(f"  Serving on {click.style(url, fg='cyan', underline=True)} {_dim(f'ready in {elapsed:.0f} ms')}")
+        _print(
+            f"  Serving on {click.style(url, fg='cyan', underline=True)} {_dim(f'ready in {elapsed:.0f} ms')}"
+        )
         if served:
             first = next((f for f in served if "GET" in f.methods and "{" not in f.route), served[0])
             _print()
@@ -62,7 +66,8 @@ class Printer:
         """One line for each function that changed."""
         for change in changes:
             if change.kind in ("added", "changed"):
-                _print(f"  {click.style('↻', fg='green')} {change.name} {change.kind} {_dim(f'{change.milliseconds:.0f} ms')}")
+                took = _dim(f"{change.milliseconds:.0f} ms")
+                _print(f"  {click.style('↻', fg='green')} {change.name} {change.kind} {took}")
             elif change.kind == "removed":
                 _print(f"  {click.style('−', fg='yellow')} {change.name} removed")
         self._failures(app, changes)
@@ -80,9 +85,14 @@ class Printer:
         if not self._requests:
             return
         colour = "green" if result.status < 400 else "yellow" if result.status < 500 else "red"
-        what = f"{request.method} {request.path}" if request.trigger == "http" else f"{request.trigger} {request.function}"
+        what = (
+            f"{request.method} {request.path}"
+            if request.trigger == "http"
+            else f"{request.trigger} {request.function}"
+        )
         error = f"  {result.error.type}: {_line(result.error.message)}" if result.error else ""
-        _print(f"  {_dim(result.request_id[:8])} {click.style(str(result.status), fg=colour)} {_line(what)}{error}")
+        status = click.style(str(result.status), fg=colour)
+        _print(f"  {_dim(result.request_id[:8])} {status} {_line(what)}{error}")
 
     def trouble(self, message: str, hint: str | None) -> None:
         """A problem that doesn't end the server."""
@@ -102,7 +112,9 @@ class Printer:
     def _problems(self, app: Application, problems: Sequence[Problem]) -> None:
         for problem in problems:
             place = ":".join(str(part) for part in (problem.file, problem.line, problem.column) if part)
-            mark = click.style("✗", fg="red") if problem.severity == "error" else click.style("!", fg="yellow")
+            mark = (
+                click.style("✗", fg="red") if problem.severity == "error" else click.style("!", fg="yellow")
+            )
             _print(f"  {mark} {place}: {problem.message}")
             if problem.hint:
                 _print(f"    {_dim(problem.hint)}")

@@ -67,7 +67,8 @@ async def read_body(receive: Receive, declared: int | None, limit: int) -> bytes
 
 
 def check_json(body: bytes) -> None:
-    """Make sure that `body` is JSON that every guest reads alike (RFC 8259; lone surrogate escapes are allowed).
+    """Make sure that `body` is JSON that every guest reads alike (RFC 8259; lone surrogate escapes are
+    allowed).
 
     Raises:
         BadJSON: with line and column of the first fault.
@@ -80,11 +81,15 @@ def check_json(body: bytes) -> None:
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise BadJSON(f"The body is not valid UTF-8: byte {error.start} is 0x{body[error.start]:02x}.") from error
+        raise BadJSON(
+            f"The body is not valid UTF-8: byte {error.start} is 0x{body[error.start]:02x}."
+        ) from error
     try:
         json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        raise BadJSON(f"The body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from error
+        raise BadJSON(
+            f"The body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        ) from error
     except RecursionError as error:
         raise BadJSON("The body is JSON nested too deeply (about 1,000 levels are read).") from error
 
@@ -94,7 +99,9 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def is_json_body(content_type: str | None, body: bytes) -> bool:
-    """Whether the body is to be parsed as JSON: said so, or nothing (or curl's default) said and it looks so."""
+    """Whether the body is to be parsed as JSON: said so, or nothing (or curl's default) said and it looks
+    so.
+    """
     if not body:
         return False
     kind = (content_type or "").partition(";")[0].strip().lower()
@@ -114,5 +121,7 @@ def query_members(query: str) -> dict[str, list[str]]:
 
 
 def query_input(members: Mapping[str, list[str]]) -> bytes:
-    """The query as the JSON object that a GET handler gets: a string each, a list where a name is repeated."""
+    """The query as the JSON object that a GET handler gets: a string each, a list where a name is
+    repeated.
+    """
     return orjson.dumps({name: values[0] if len(values) == 1 else values for name, values in members.items()})

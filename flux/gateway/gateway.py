@@ -1,6 +1,8 @@
-"""The front door: an ASGI application that runs functions itself and hands everything under `/_flux/` to Quart.
+"""The front door: an ASGI application that runs functions itself and hands everything under `/_flux/` to
+Quart.
 
-Functions' routes are dispatched here, before Quart builds its request and context objects: that path costs more than all of
+Functions' routes are dispatched here, before Quart builds its request and context objects: that path costs
+more than all of
 the recording. Every request to a function's side becomes an execution, refused ones included.
 """
 
@@ -32,6 +34,7 @@ from flux.gateway.body import (
 from flux.record.events import Failure
 from flux.runtime.executor import Executor, Request, Result
 from flux.runtime.registry import Registry
+from flux.runtime.routes import NotAllowed
 
 log = logging.getLogger("flux.gateway")
 
@@ -41,7 +44,9 @@ ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 INTERNAL = ("/_flux", "/v1/traces")
 _NO_BODY = frozenset({204, 205, 304})
-_DROPPED = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive", "x-request-id", "traceparent"})
+_DROPPED = frozenset(
+    {"content-length", "transfer-encoding", "connection", "keep-alive", "x-request-id", "traceparent"}
+)
 _ROOT_CONTEXT = Context()
 _JSON = (b"content-type", b"application/json")
 
@@ -85,7 +90,9 @@ class Gateway:
         except SpoolError as error:
             log.error("a request was refused because it can't be recorded: %s", error.message)
             failure = Failure(type=error.type, message="The server can't record requests now; try again.")
-            await _send(send, 503, [_JSON, (b"retry-after", b"5")], self._executor.error_document(failure, None))
+            await _send(
+                send, 503, [_JSON, (b"retry-after", b"5")], self._executor.error_document(failure, None)
+            )
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         method: str = scope["method"]
@@ -93,14 +100,17 @@ class Gateway:
         headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]]
         named = dict(headers)
         query = scope["query_string"].decode("latin-1")
-        match = self._registry.router.match(method, path)
+        raw: str = scope["raw_path"].decode("latin-1")
+        match = self._registry.routes.match(method, raw)
         if match is None and method == "GET" and path == "/" and self._config.dev:
             await listing.answer(send, self._registry, self._config, named.get("accept", ""))
             return
 
-        request = Request(trigger="http", function=None, method=method, path=path, headers=headers, query=query or None)
+        request = Request(
+            trigger="http", function=None, method=method, path=path, headers=headers, query=query or None
+        )
         host = named.get("host") or "localhost"
-        request.url = f"{scope['scheme']}://{host}{scope['raw_path'].decode('latin-1')}" + (f"?{query}" if query else "")
+        request.url = f"{scope['scheme']}://{host}{raw}" + (f"?{query}" if query else "")
         request.client_request_id = named.get("x-request-id")
         client = scope.get("client")
         request.client = client[0] if client else None
@@ -113,18 +123,19 @@ class Gateway:
         if rejected is None:
             if match is None:
                 rejected = 404, Failure(type="NotFound", message=f"No function has the route {path}.")
-            elif match.function is None:
-                allowed = ", ".join(sorted(match.allowed))
+            elif isinstance(match, NotAllowed):
+                allowed = ", ".join(match.allowed)
                 extra.append((b"allow", allowed.encode()))
                 message = f"{path} takes {allowed}, not {method}."
                 if self._config.dev:
-                    message += f" Try: {listing.curl(self._config, sorted(match.allowed)[0], path)}"
+                    message += f" Try: {listing.curl(self._config, match.allowed[0], path)}"
                 rejected = 405, Failure(type="MethodNotAllowed", message=message)
             else:
                 request.function = match.function
                 request.params = match.params
-                request.route = match.route
-                request.attributes[semconv.HTTP_ROUTE] = match.route
+                served = self._registry.get(match.function)
+                if served is not None:
+                    request.route = request.attributes[semconv.HTTP_ROUTE] = served.route
                 rejected = self._input(request, named)
         request.rejected = rejected
         result = await self._executor.execute(request)
@@ -137,15 +148,20 @@ class Gateway:
     ) -> tuple[int, Failure] | None:
         declared = named.get("content-length", "")
         try:
-            request.body = await read_body(receive, int(declared) if declared.isdigit() else None, self._config.body_limit)
+            request.body = await read_body(
+                receive, int(declared) if declared.isdigit() else None, self._config.body_limit
+            )
         except BodyTooLarge as error:
             request.body_size = error.size
             limit = self._config.body_limit
             return 413, Failure(
-                type="BodyTooLarge", message=f"The body is larger than the limit of {limit} bytes (body_limit)."
+                type="BodyTooLarge",
+                message=f"The body is larger than the limit of {limit} bytes (body_limit).",
             )
         except ClientGone:
-            return 499, Failure(type="ClientDisconnected", message="The client went away before its body was complete.")
+            return 499, Failure(
+                type="ClientDisconnected", message="The client went away before its body was complete."
+            )
         return None
 
     def _input(self, request: Request, named: Mapping[str, str]) -> tuple[int, Failure] | None:

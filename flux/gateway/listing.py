@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
+from jinja2 import Environment, PackageLoader
 
 from flux.config import Config
 from flux.errors import FunctionError
 from flux.runtime.registry import Registry, Served
+
+_PAGES = Environment(loader=PackageLoader("flux.gateway", "."), autoescape=True)
 
 
 def curl(config: Config, method: str, path: str) -> str:
@@ -24,6 +26,7 @@ def curl(config: Config, method: str, path: str) -> str:
 def describe(registry: Registry, config: Config) -> dict[str, Any]:
     """The functions as a JSON document."""
     return {
+        "name": config.name,
         "functions": [
             {
                 "name": served.name,
@@ -39,9 +42,7 @@ def describe(registry: Registry, config: Config) -> dict[str, Any]:
         "problems": [
             {
                 "function": problem.function,
-                "file": problem.file,
-                "line": problem.line,
-                "column": problem.column,
+                "place": _place(problem.file, problem.line, problem.column),
                 "message": problem.message,
                 "hint": problem.hint,
             }
@@ -56,7 +57,7 @@ async def answer(
     """Send the list: HTML to a browser, JSON to everything else."""
     document = describe(registry, config)
     if "text/html" in accept:
-        kind, body = b"text/html; charset=utf-8", _page(document, config).encode()
+        kind, body = b"text/html; charset=utf-8", _PAGES.get_template("listing.html").render(document).encode()
     else:
         kind, body = b"application/json", orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n"
     headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
@@ -69,50 +70,10 @@ def _error(served: Served) -> dict[str, Any] | None:
     if error is None:
         return None
     if isinstance(error, FunctionError):
-        return {
-            "type": error.error_type,
-            "message": error.message,
-            "file": error.file,
-            "line": error.line,
-            "column": error.column,
-        }
-    return {"type": error.type, "message": error.message}
+        place = _place(error.file, error.line, error.column)
+        return {"type": error.error_type, "message": error.message, "place": place}
+    return {"type": error.type, "message": error.message, "place": ""}
 
 
-_STYLE = """
-:root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:52rem;margin:3rem auto;padding:0 1rem}
-h1{font-size:1.3rem;margin:0}p.sub{opacity:.7;margin:.2rem 0 2rem}article{border-top:1px solid #8884;padding:1rem 0}
-h2{font-size:1rem;margin:0 0 .4rem}code,pre{font:13px/1.5 ui-monospace,monospace}pre{background:#8881;padding:.6rem .8rem;
-border-radius:6px;overflow:auto;margin:.4rem 0}.m{font-weight:600;margin-right:.6rem}.r{opacity:.6;font-weight:400;float:right}
-.e{color:#c62828}
-"""
-
-
-def _page(document: dict[str, Any], config: Config) -> str:
-    rows = []
-    for function in document["functions"]:
-        error = function["error"]
-        place = ":".join(str(error[k]) for k in ("file", "line", "column") if error.get(k)) if error else ""
-        note = (
-            f'<pre class="e">{html.escape(error["type"])}: {html.escape(error["message"])}\n{html.escape(place)}</pre>'
-            if error
-            else f"<pre>{html.escape(function['curl'])}</pre>"
-        )
-        rows.append(
-            f'<article><h2><span class="m">{html.escape(" ".join(function["methods"]))}</span>'
-            f"<code>{html.escape(function['route'])}</code>"
-            f'<span class="r">{html.escape(function["runtime"])}</span></h2>{note}</article>'
-        )
-    for problem in document["problems"]:
-        place = ":".join(str(problem[k]) for k in ("file", "line", "column") if problem[k])
-        rows.append(
-            f'<article><pre class="e">{html.escape(place)} {html.escape(problem["message"])}\n'
-            f"{html.escape(problem['hint'] or '')}</pre></article>"
-        )
-    empty = "<article>No functions yet. Write <code>functions/hello/index.ts</code>.</article>"
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(config.name)} · Flux</title>"
-        f"<style>{_STYLE}</style><h1>{html.escape(config.name)}</h1>"
-        f'<p class=sub>{len(document["functions"])} functions · every execution is a record: <code>flux trace last</code></p>'
-        f"{''.join(rows) or empty}</html>"
-    )
+def _place(file: str | None, line: int | None, column: int | None) -> str:
+    return ":".join(str(part) for part in (file, line, column) if part)

@@ -1,6 +1,7 @@
 """The host boundary: everything a function does to the world goes through one method.
 
-`Live` does it; `Recording` wraps any Host and writes down what crossed. Replay is a third implementation. A function's
+`Live` does it; `Recording` wraps any Host and writes down what crossed. Replay is a third implementation. A
+function's
 engine holds a Host and never knows which.
 """
 
@@ -17,8 +18,10 @@ class Host(Protocol):
     async def perform(self, call: HostCall) -> Outcome:
         """Do `call` and say what came of it.
 
-        Never raises for what the world answers (a refused connection, a unique violation): that is an Outcome with an
-        error. The caller delivers the outcome to the guest in the same step in which this returns, without awaiting anything:
+        Never raises for what the world answers (a refused connection, a unique violation): that is an
+        Outcome with an
+        error. The caller delivers the outcome to the guest in the same step in which this returns, without
+        awaiting anything:
         the order in which calls of `perform` return *is* the delivery order that Recording writes down.
 
         Raises:
@@ -27,9 +30,13 @@ class Host(Protocol):
         ...
 
     def notify(self, call: HostCall) -> None:
-        """Take a one-way call (`log`, `span.start`, `span.end`): no answer, no waiting, never raises for bad arguments."""
+        """Take a one-way call (`log`, `span.start`, `span.end`): no answer, no waiting, never raises for
+        bad arguments.
+        """
         ...
 
     async def close(self) -> None:
-        """The execution is over: roll back open transactions, cancel what is in flight. Idempotent; never raises."""
+        """The execution is over: roll back open transactions, cancel what is in flight. Idempotent; never
+        raises.
+        """
         ...

@@ -1,1 +1,3 @@
-"""What is recorded: identities, events and exact payloads. Pure data, no I/O; every module speaks in these."""
+"""What is recorded: identities, events and exact payloads. Pure data, no I/O; every module speaks in
+these.
+"""

@@ -1,7 +1,9 @@
 """What is appended to the spool: an execution as a short series of events.
 
-Arrival when it begins, Intents while effects are sent, End when it is over. Each thing is written once; the drain assembles
-an execution by request_id, a later event about the same call winning. All are msgpack arrays (msgspec): new fields
+Arrival when it begins, Intents while effects are sent, End when it is over. Each thing is written once; the
+drain assembles
+an execution by request_id, a later event about the same call winning. All are msgpack arrays (msgspec): new
+fields
 go to the end with a default, so that older spools stay readable.
 
 Times are wall-clock nanoseconds since the epoch (`*_ns`); durations are nanoseconds on the monotonic clock.
@@ -17,8 +19,10 @@ from flux.record.call import Attempt, CallError
 class Call(msgspec.Struct, array_like=True):
     """A recorded host call. `status`: done | unknown | abandoned.
 
-    `started` and `delivered` are numbers from one counter of the node, so they order the calls of concurrent executions.
-    `tx` is the seq of the `db.begin` it ran in. `*_size` is the payload's full length where it was cut, else None.
+    `started` and `delivered` are numbers from one counter of the node, so they order the calls of
+    concurrent executions.
+    `tx` is the seq of the `db.begin` it ran in. `*_size` is the payload's full length where it was cut,
+    else None.
     """
 
     seq: int
@@ -41,11 +45,15 @@ class Call(msgspec.Struct, array_like=True):
     result_size: int | None = None
     parent_span_id: str | None = None
     sealed: bytes | None = None
-    """AEAD of msgpack {"arguments"?, "result"?} as they were before redaction, or None where nothing was redacted."""
+    """AEAD of msgpack {"arguments"?, "result"?} as they were before redaction, or None where nothing was
+    redacted.
+    """
 
 
 class LogLine(msgspec.Struct, array_like=True):
-    """A line that the function logged. `seq` numbers it among the host calls. `fields` is exact JSON or None."""
+    """A line that the function logged. `seq` numbers it among the host calls. `fields` is exact JSON or
+    None.
+    """
 
     seq: int
     at_ns: int
@@ -92,11 +100,15 @@ class Arrival(msgspec.Struct, array_like=True, tag="arrival"):
     client_request_id: str | None = None
     body: bytes = b""
     input_from: str = "body"
-    """Which bytes the handler's input was parsed from: `body`, or `query` (then input is the query as a JSON object)."""
+    """Which bytes the handler's input was parsed from: `body`, or `query` (then input is the query as a
+    JSON object).
+    """
     input: bytes | None = None
     """Exact JSON bytes of the input where they are not the body; None means the body."""
     sealed: bytes | None = None
-    """AEAD of msgpack {"seed": bytes, "now_ns": int, "headers"?, "query"?, "url"?, "body"?, "input"?, "params"?}."""
+    """AEAD of msgpack {"seed": bytes, "now_ns": int, "headers"?, "query"?, "url"?, "body"?, "input"?,
+    "params"?}.
+    """
     body_size: int | None = None
     replay_of: str | None = None
     job_id: str | None = None
@@ -106,7 +118,9 @@ class Arrival(msgspec.Struct, array_like=True, tag="arrival"):
 
 
 class Intent(msgspec.Struct, array_like=True, tag="intent"):
-    """Appended before an effect leaves: the calls finished since the last append, then the one about to be sent (`unknown`)."""
+    """Appended before an effect leaves: the calls finished since the last append, then the one about to be
+    sent (`unknown`).
+    """
 
     request_id: str
     calls: list[Call]
@@ -166,7 +180,9 @@ class Deployed(msgspec.Struct, array_like=True, tag="deployed"):
 
 
 class Resource(msgspec.Struct, array_like=True, tag="resource"):
-    """An OpenTelemetry resource: appended before the first span that names it. `attributes` is canonical JSON text."""
+    """An OpenTelemetry resource: appended before the first span that names it. `attributes` is canonical
+    JSON text.
+    """
 
     id: str
     attributes: str

@@ -13,7 +13,9 @@ HEX_PREFIX = re.compile(r"[0-9a-f]{4,32}")
 
 
 def new_id(entropy: Callable[[int], bytes] = os.urandom) -> str:
-    """A random 128-bit identity as 32 lowercase hex digits; all digits are random, so that 8 make a prefix."""
+    """A random 128-bit identity as 32 lowercase hex digits; all digits are random, so that 8 make a
+    prefix.
+    """
     return entropy(16).hex()
 
 

@@ -16,7 +16,8 @@ class Deployment:
         function: its folder's name.
         runtime: `typescript` or `python`.
         entry: path of the entry file inside the bundle, e.g. `create_user/index.ts`.
-        files: path inside the bundle -> content; paths are relative to the project's functions/ folder, so that an error's
+        files: path inside the bundle -> content; paths are relative to the project's functions/ folder, so
+            that an error's
             `functions/` + path is the user's file.
         manifest: path -> sha256 hex.
         config: flux.json as read, defaults filled in.

@@ -1,6 +1,8 @@
-"""What runs functions: the Engine protocol. Deno and Python implement it with subprocesses; WebAssembly can in-process.
+"""What runs functions: the Engine protocol. Deno and Python implement it with subprocesses; WebAssembly can
+in-process.
 
-The executor asks an Engine for a Guest of a deployment and gives it invocations; the engine owns processes, warm spares
+The executor asks an Engine for a Guest of a deployment and gives it invocations; the engine owns processes,
+warm spares
 and killing. Nothing here knows HTTP.
 """
 
@@ -19,12 +21,15 @@ class Invocation:
     """One run of a function.
 
     Attributes:
-        request_id: the execution's identity; trace_id and span_id: of its function span, for ctx and outgoing headers.
+        request_id: the execution's identity; trace_id and span_id: of its function span, for ctx and
+            outgoing headers.
         seed: 32 bytes from the OS; all random in the guest expands from it.
         now_ns: the guest's clock at its start.
         timeout: seconds it may take, from the moment `invoke` is called.
-        request: {"method", "url", "path", "params": {}, "query": {name: [values]}, "headers": [[name, value]]}, for ctx.request.
-        body: the bytes that came; input: exact JSON bytes of the handler's input where that is not the body, else None.
+        request: {"method", "url", "path", "params": {}, "query": {name: [values]}, "headers": [[name,
+            value]]}, for ctx.request.
+        body: the bytes that came; input: exact JSON bytes of the handler's input where that is not the
+            body, else None.
     """
 
     request_id: str
@@ -42,7 +47,8 @@ class Invocation:
 class Reply:
     """What the handler gave back.
 
-    `status` None means a plain value: `body` is its exact JSON. Otherwise it returned a Response with that status, headers and body.
+    `status` None means a plain value: `body` is its exact JSON. Otherwise it returned a Response with that
+    status, headers and body.
     `guest` names the process; `invocation` is this run's number in it, from 1.
     """
 
@@ -61,7 +67,8 @@ class Guest(Protocol):
     async def invoke(self, invocation: Invocation, host: Host) -> Reply:
         """Run the function once, effects going to `host`.
 
-        Returns when the handler has settled and its issued calls have (open ones are awaited until the deadline; `host` then
+        Returns when the handler has settled and its issued calls have (open ones are awaited until the
+        deadline; `host` then
         holds them as abandoned). Any number may be in flight.
 
         Raises:
@@ -74,7 +81,9 @@ class Guest(Protocol):
         ...
 
     async def close(self, grace: float = 5.0) -> None:
-        """Let what is in flight finish, at most `grace` seconds, then end. New invocations are refused at once."""
+        """Let what is in flight finish, at most `grace` seconds, then end. New invocations are refused at
+        once.
+        """
         ...
 
 
@@ -92,7 +101,8 @@ class Engine(Protocol):
         """Start (or claim a warm) guest for `deployment` and load its code.
 
         Raises:
-            FunctionError: the code does not load (syntax error, missing module): file, line and column are set where known.
+            FunctionError: the code does not load (syntax error, missing module): file, line and column are
+            set where known.
             RuntimeFault: the guest can't be started.
         """
         ...

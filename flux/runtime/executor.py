@@ -1,6 +1,7 @@
 """Runs one execution from its arrival to its record: every trigger (HTTP, job, invoke) comes through here.
 
-The order is the promise: the arrival is on disk before the function runs; the end is on disk before the caller gets its
+The order is the promise: the arrival is on disk before the function runs; the end is on disk before the
+caller gets its
 answer. Called by the gateway, the job worker, the CLI's `invoke`, and by Live for `ctx.invoke`.
 """
 
@@ -86,7 +87,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How it ended. `kind` is `json` (a value's exact JSON, or an error document) or `response` (the handler's own Response)."""
+    """How it ended. `kind` is `json` (a value's exact JSON, or an error document) or `response` (the
+    handler's own Response).
+    """
 
     request_id: str
     trace_id: str
@@ -139,6 +142,8 @@ class Executor:
         self._entropy = entropy
         self._clock = clock
         self._monotonic = monotonic
+        self.finished: Callable[[Request, Result], None] | None = None
+        """Told of each execution once it is recorded (`flux dev` prints a line)."""
 
     async def execute(self, request: Request) -> Result:
         """Run `request` and return once its record is as durable as the project asks.
@@ -248,7 +253,9 @@ class Executor:
         now_ns: int,
     ) -> Reply:
         if served is None:
-            raise NotFound(f"No function is called `{request.function}`.", "List them with GET / or `flux dev`.")
+            raise NotFound(
+                f"No function is called `{request.function}`.", "List them with GET / or `flux dev`."
+            )
         if request.depth > DEEPEST_INVOKE:
             raise FunctionError("InvokeError", f"Invocations are nested more than {DEEPEST_INVOKE} deep.")
         context = with_execution(trace.set_span_in_context(root, request.context), execution)
@@ -337,7 +344,7 @@ class Executor:
             duration_ns=duration,
         )
         await self._recorder.settle()
-        return Result(
+        result = Result(
             request_id=execution.request_id,
             trace_id=execution.trace_id,
             span_id=execution.arrival.span_id,
@@ -348,6 +355,9 @@ class Executor:
             body=body,
             error=failure,
         )
+        if self.finished is not None:
+            self.finished(request, result)
+        return result
 
     def error_document(self, failure: Failure | None, request_id: str | None) -> bytes:
         """The JSON body of an error answer; the stack only in dev."""

@@ -1,6 +1,8 @@
-"""The framed protocol between the host process and a guest process, over a socketpair that is the guest's stdin and stdout.
+"""The framed protocol between the host process and a guest process, over a socketpair that is the guest's
+stdin and stdout.
 
-A frame is `u32be length | u32be header length | header | body`: `length` counts all after itself; the header is a JSON
+A frame is `u32be length | u32be header length | header | body`: `length` counts all after itself; the
+header is a JSON
 object with a `t` member (the frame's type); the body is raw bytes (a request body, exact JSON), often empty.
 docs/architecture.md lists the types. Both guests implement the same few lines.
 """
@@ -29,7 +31,9 @@ def encode(header: Header, body: bytes = b"") -> bytes:
 
 
 class Decoder:
-    """Turns a stream of bytes into frames. Not safe against use after it raised: the stream is then broken for good."""
+    """Turns a stream of bytes into frames. Not safe against use after it raised: the stream is then broken
+    for good.
+    """
 
     def __init__(self) -> None:
         self._buffer = bytearray()

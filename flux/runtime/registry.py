@@ -1,6 +1,7 @@
 """The functions being served: which deployment and which guest stand behind each name and route.
 
-The gateway matches routes here, the executor and the queue look names up. A reload builds the changed deployments, loads
+The gateway matches routes here, the executor and the queue look names up. A reload builds the changed
+deployments, loads
 them into fresh guests, and swaps the whole table at once; what is in flight finishes on the old guests.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from flux.runtime import bundle
 from flux.runtime.deployment import Deployment
 from flux.runtime.engine import Engine, Guest
 from flux.runtime.functions import FunctionSource, Problem, discover
-from flux.runtime.routes import Router
+from flux.runtime.routes import Routes, parse
 
 CLOSE_GRACE = 30.0
 """Seconds that invocations in flight on a replaced guest may take."""
@@ -42,7 +43,9 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a reload did to one function: `added`, `changed`, `removed`, `failed` (with its error) or `kept`."""
+    """What a reload did to one function: `added`, `changed`, `removed`, `failed` (with its error) or
+    `kept`.
+    """
 
     name: str
     kind: str
@@ -75,7 +78,7 @@ class Registry:
         self._stored: set[str] = set()
         self._retiring: set[asyncio.Task[None]] = set()
         self._reloading = asyncio.Lock()
-        self.router = Router([])
+        self.routes = Routes()
         self.problems: list[Problem] = []
 
     @property
@@ -88,7 +91,9 @@ class Registry:
         return self._served.get(name)
 
     async def reload(self) -> list[Change]:
-        """Read functions/ again and serve what changed. A function that does not load answers with its error; others go on."""
+        """Read functions/ again and serve what changed. A function that does not load answers with its
+        error; others go on.
+        """
         async with self._reloading:
             return await self._reload()
 
@@ -108,14 +113,16 @@ class Registry:
         changes += [Change(name, "removed") for name in before if name not in after]
         self._served = dict(sorted(after.items()))
         self.problems = found.problems
-        self.router = Router([(s.name, s.route, s.methods) for s in self._served.values()])
+        self.routes = _routes(self._served.values())
         for name, old in before.items():
             new = after.get(name)
             if old.guest is not None and (new is None or new.guest is not old.guest):
                 self._retire(old.guest)
         return changes
 
-    async def _load(self, source: FunctionSource, git: bundle.GitState | None) -> tuple[Served | None, Change]:
+    async def _load(
+        self, source: FunctionSource, git: bundle.GitState | None
+    ) -> tuple[Served | None, Change]:
         started = time.perf_counter()
         old = self._served.get(source.name)
         engine = self._engines[source.runtime]
@@ -177,8 +184,17 @@ class Registry:
         """End every guest, letting what is in flight finish for at most `grace` seconds."""
         guests = [served.guest for served in self._served.values() if served.guest is not None]
         self._served = {}
-        self.router = Router([])
-        await asyncio.gather(*(guest.close(grace) for guest in guests), *self._retiring, return_exceptions=True)
+        self.routes = Routes()
+        await asyncio.gather(
+            *(guest.close(grace) for guest in guests), *self._retiring, return_exceptions=True
+        )
+
+
+def _routes(served: Iterable[Served]) -> Routes:
+    routes = Routes()
+    for function in served:
+        routes.add(function.name, function.methods, parse(function.route))
+    return routes
 
 
 def load_error_place(error: FluxError, functions_dir: Path) -> str:

@@ -1,4 +1,6 @@
-"""A real project on disk, a real server process and the real command line, for tests that see Flux as its users do."""
+"""A real project on disk, a real server process and the real command line, for tests that see Flux as its
+users do.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,9 @@ class Project:
         if config:
             self.write(f"functions/{name}/flux.json", json.dumps(config))
 
-    def flux(self, *arguments: str, code: int | None = 0, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def flux(
+        self, *arguments: str, code: int | None = 0, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
         """Run the CLI; asserts its exit code unless `code` is None."""
         done = subprocess.run(
             [sys.executable, "-m", "flux", *arguments],
@@ -94,7 +98,9 @@ class Project:
             timeout=timeout,
             check=False,
         )
-        assert code is None or done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert code is None or done.returncode == code, (
+            f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
         return done
 
     def json(self, *arguments: str) -> Any:
@@ -131,8 +137,12 @@ class Project:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The test's environment for a child process: this checkout's code, no colours, no settings of the machine."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("FLUX_", "OTEL_")) and k != "DATABASE_URL"}
+    """The test's environment for a child process: this checkout's code, no colours, no settings of the
+    machine.
+    """
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("FLUX_", "OTEL_")) and k != "DATABASE_URL"
+    }
     here = Path(__file__).parents[2]
     return {**kept, "PYTHONPATH": f"{here}{os.pathsep}{here / 'exporters'}", "NO_COLOR": "1", **more}
 

@@ -1,4 +1,6 @@
-"""kill -9 under load: what a client was told is recorded, what was committed is explained, nothing stands twice."""
+"""kill -9 under load: what a client was told is recorded, what was committed is explained, nothing stands
+twice.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,8 @@ async def _client(host: str, port: int, prefix: str, answers: list[Answer], sent
             token = f"{prefix}-{count}"
             path = ("/write", "/transact", "/refuse")[count % 3]
             body = json.dumps({"token": token}).encode()
-            head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+            head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            head += f"content-length: {len(body)}\r\n\r\n"
             sent.add(token)
             writer.write(head.encode() + body)
             raw = await reader.readuntil(b"\r\n\r\n")
@@ -60,7 +63,8 @@ async def _load(server: Server, prefix: str, seconds: float, answers: list[Answe
 
 def _project(project: Project) -> None:
     project.write(
-        "schema/001.sql", "CREATE TABLE notes (token text PRIMARY KEY, extra text CHECK (extra <> 'forbidden'));"
+        "schema/001.sql",
+        "CREATE TABLE notes (token text PRIMARY KEY, extra text CHECK (extra <> 'forbidden'));",
     )
     project.typescript(
         "write",

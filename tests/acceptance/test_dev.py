@@ -20,7 +20,9 @@ def test_dev_serves_a_changed_and_a_new_function_and_stores_a_deployment_for_eac
         project.write("functions/late/main.py", "async def handler(input, ctx):\n    return 'late'\n")
         server.wait_for("late added")
         assert client.post("/late").json() == "late"
-        deployments = [project.json("trace", r.headers["x-request-id"])["deployment"] for r in (first, second)]
+        deployments = [
+            project.json("trace", r.headers["x-request-id"])["deployment"] for r in (first, second)
+        ]
         assert deployments[0] != deployments[1]
         rows = project.json("query", "select function from flux.deployments order by created_at")
         assert [row["function"] for row in rows] == ["hello", "hello", "late"]
@@ -73,7 +75,9 @@ def test_a_taken_port_is_named_with_its_owner_and_the_line_to_use_another(projec
 
 
 def test_dev_applies_schema_files_as_they_come_and_names_an_edited_one(project: Project) -> None:
-    project.typescript("hello", "    return (await ctx.db.sql('select count(*)::int as n from things'))[0].n;")
+    project.typescript(
+        "hello", "    return (await ctx.db.sql('select count(*)::int as n from things'))[0].n;"
+    )
     with project.serving("dev") as client:
         server = project.servers[-1]
         project.write("schema/001_things.sql", "CREATE TABLE things (id int PRIMARY KEY);\n")

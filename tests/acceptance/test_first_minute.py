@@ -27,7 +27,14 @@ def test_init_dev_write_a_function_trace_and_why_within_a_minute(fresh: Project)
     began = time.monotonic()
     fresh.flux("init", "my-app")
     fresh.root = fresh.root / "my-app"
-    for path in ("flux.toml", ".env.example", ".gitignore", "tsconfig.json", "README.md", "types/flux-functions.d.ts"):
+    for path in (
+        "flux.toml",
+        ".env.example",
+        ".gitignore",
+        "tsconfig.json",
+        "README.md",
+        "types/flux-functions.d.ts",
+    ):
         assert (fresh.root / path).is_file(), path
     with fresh.serving("dev") as client:
         server = fresh.servers[-1]
@@ -94,6 +101,19 @@ def test_invoke_works_with_and_without_a_server(fresh: Project) -> None:
 
 def test_help_is_quick_and_lists_every_command(fresh: Project) -> None:
     text = fresh.flux("--help").stdout
-    for command in ("init", "dev", "serve", "invoke", "tail", "logs", "trace", "why", "state", "db", "query", "doctor"):
+    for command in (
+        "init",
+        "dev",
+        "serve",
+        "invoke",
+        "tail",
+        "logs",
+        "trace",
+        "why",
+        "state",
+        "db",
+        "query",
+        "doctor",
+    ):
         assert f"  {command} " in text
         assert fresh.flux(command, "--help").stdout

@@ -1,7 +1,9 @@
 """Every command in the README's console blocks runs, in order, and prints what the README says.
 
-A block is fenced as `console`; `$ ` begins a command, the lines up to the next one are its output. A line that is only `…` stands for any
-lines. Ids, times, durations, ports and bars differ from run to run and are compared as such. `flux dev` goes on running behind the others.
+A block is fenced as `console`; `$ ` begins a command, the lines up to the next one are its output. A line
+that is only `…` stands for any
+lines. Ids, times, durations, ports and bars differ from run to run and are compared as such. `flux dev`
+goes on running behind the others.
 """
 
 from __future__ import annotations
@@ -106,11 +108,20 @@ def test_every_command_of_the_readme_runs_and_prints_what_it_says(stranger: Proj
             if server is not None:
                 command = command.replace("http://127.0.0.1:4000", server.url)
             done = subprocess.run(
-                ["bash", "-c", command], cwd=folder, env=stranger.environment, capture_output=True, text=True, timeout=60, check=False
+                ["bash", "-c", command],
+                cwd=folder,
+                env=stranger.environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
             )
             printed = (done.stdout + done.stderr).splitlines()
         assert _matches(step.expected, printed), (
-            f"$ {step.command}\n--- the README says\n" + "\n".join(step.expected) + "\n--- it printed\n" + "\n".join(printed)
+            f"$ {step.command}\n--- the README says\n"
+            + "\n".join(step.expected)
+            + "\n--- it printed\n"
+            + "\n".join(printed)
         )
     assert server is not None
     assert server.stop() == 0
