@@ -1,0 +1,109 @@
+"""The Recorder opens executions and writes down what belongs to none. One per process; owns its spool."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from flux.record.events import Arrival, Deployed, Spans
+from flux.recorder.execution import Execution
+from flux.recorder.journal import Journal
+from flux.recorder.payloads import bare
+from flux.recorder.redaction import Redaction
+from flux.recorder.scrub import Originals, original
+from flux.recorder.seal import Sealer
+from flux.recorder.spool import Spool
+
+
+class Recorder:
+    """Writes the record of one process.
+
+    Args:
+        spool: this process's; closed with the recorder.
+        sealer: seals seeds and what is redacted.
+        redaction: what is withheld.
+        clock: wall clock, ns. ticks: monotonic clock, ns.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        sealer: Sealer,
+        redaction: Redaction,
+        *,
+        clock: Callable[[], int] = time.time_ns,
+        ticks: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        self.journal = Journal(spool, sealer, redaction, clock=clock, ticks=ticks)
+        self._spool = spool
+
+    @property
+    def node(self) -> str:
+        """The node's id, which is the spool's."""
+        return self._spool.node
+
+    def open(self, arrival: Arrival, *, seed: bytes, now_ns: int) -> Execution:
+        """An execution begins: its arrival is in the spool when this returns.
+
+        Args:
+            arrival: who and what; taken over (redacted in place). `sealed` is set here.
+            seed: the invocation's 32 bytes; now_ns: the guest's clock at its start. Kept sealed.
+
+        Raises:
+            SpoolFull: no room: nothing may run; answer 503.
+            SpoolError: the spool can't be written.
+        """
+        originals: Originals = {id(arrival): (arrival, {"seed": seed, "now_ns": now_ns})}
+        self._redact(arrival, originals)
+        level = arrival.record
+        if level == "all":
+            self.journal.write(arrival, originals, begins=True)
+        else:
+            self.journal.write(bare(arrival), {}, begins=True)
+        return Execution(self.journal, arrival, originals)
+
+    def deployed(self, event: Deployed) -> None:
+        """A deployment was made; append it before the first execution that names it."""
+        self.journal.write(event, {})
+
+    def spans(self, spans: Sequence[ReadableSpan]) -> None:
+        """Spans of no execution: they go to that of their parent where it is known, else under their
+        trace_id.
+        """
+        if spans:
+            self.journal.write(Spans(self.journal.span_rows(spans)), {})
+
+    async def settle(self) -> None:
+        """Wait until all that was appended is as durable as the project asks; returns at once for `spool`."""
+        await self._spool.settle()
+
+    def close(self) -> None:
+        """Let go of the spool. Idempotent."""
+        self._spool.close()
+
+    def _redact(self, arrival: Arrival, originals: Originals) -> None:
+        redaction = self.journal.redaction
+        headers = redaction.headers(arrival.headers)
+        if headers is not arrival.headers:
+            original(originals, arrival, "headers", arrival.headers)
+            arrival.headers = headers
+        if not redaction.paths:
+            return
+        for name in ("body", "input"):
+            data = getattr(arrival, name)
+            if data:
+                kept, hit = redaction.json_bytes(data)
+                if hit:
+                    original(originals, arrival, name, data)
+                    setattr(arrival, name, kept)
+        for name, withheld in (("query", redaction.query), ("url", redaction.url)):
+            text = getattr(arrival, name)
+            if text and (kept_text := withheld(text)) != text:
+                original(originals, arrival, name, text)
+                setattr(arrival, name, kept_text)
+        params = dict(arrival.params)
+        if params and redaction.paths.withhold(params):
+            original(originals, arrival, "params", arrival.params)
+            arrival.params = params
