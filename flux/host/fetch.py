@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import re
 import socket
 import ssl
@@ -174,6 +175,8 @@ def _url(given: str) -> httpx.URL:
         raise httpx.InvalidURL("only http: and https: can be fetched")
     if not url.host:
         raise httpx.InvalidURL("it names no host")
+    if not 0 < (url.port or 80) < 65536:
+        raise httpx.InvalidURL(f"{url.port} is no port")
     return url.copy_with(fragment=None)
 
 
@@ -270,8 +273,10 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _reason(error: Exception, causes: list[BaseException]) -> str:
     for cause in causes:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
+        if isinstance(cause, socket.gaierror | ssl.SSLError):
+            return str(cause.strerror or cause)
+        if isinstance(cause, OSError) and cause.errno:
+            return os.strerror(cause.errno)
     if isinstance(error, httpx.ConnectTimeout):
         return "no connection in time"
     return str(error) or type(error).__name__

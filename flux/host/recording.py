@@ -76,14 +76,14 @@ class Recording:
             return self._refused("ExecutionOver", f"{call.op}: the execution is over; nothing was done.")
         execution = self._execution
         place = self._spans.at(call.span)
-        execution.start(call, place.span_id)
         if not self._first_use(call.n):
-            return self._finish(call, self._refused(arguments.INVALID, _twice(call)))
+            return self._refuse_twice(call, place.span_id)
+        execution.start(call, place.span_id)
         if leaves(call):
             try:
                 execution.intend(call)
             except SpoolError as error:
-                self._finish(call, self._refused(error.type, f"{error.message} Nothing was sent."))
+                execution.finish(call, self._refused(error.type, f"{error.message} Nothing was sent."))
                 raise
         token = attach(with_call(place.context, call.seq))
         try:
@@ -145,8 +145,12 @@ class Recording:
     def _refused(self, kind: str, message: str) -> Outcome:
         return Outcome(error=CallError(kind, message), now_ns=self._clock())
 
-    def _finish(self, call: HostCall, outcome: Outcome) -> Outcome:
-        self._execution.finish(call, outcome)
+    def _refuse_twice(self, call: HostCall, span_id: str | None) -> Outcome:
+        """Recorded under no number of the guest's, so that the first call of that number stands."""
+        outcome = self._refused(arguments.INVALID, _twice(call))
+        nameless = HostCall(call.op, call.arguments, -1, call.tx, call.span)
+        self._execution.start(nameless, span_id)
+        self._execution.finish(nameless, outcome)
         return outcome
 
 

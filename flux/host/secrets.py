@@ -39,7 +39,7 @@ class Secrets:
         self._master_key = master_key
 
     def get(self, call: HostCall) -> Outcome:
-        """Answer `secrets.get`: `{value, name, version, found}`.
+        """Answer `secrets.get`: `{value}`, which the record keeps as name, version and whether it was found.
 
         Raises:
             InvalidArguments: see `arguments.decode`.
@@ -50,12 +50,10 @@ class Secrets:
         if value is None and asked.fallback is None:
             return Outcome(error=CallError("secret_not_found", _missing(asked.key, own), {"name": asked.key}))
         if value is None:
-            answer = {"value": asked.fallback, "name": asked.key, "version": None, "found": False}
+            value = asked.fallback
         else:
-            version = self.version(asked.key, value)
-            self._redaction.add_secret(asked.key, version, value)
-            answer = {"value": value, "name": asked.key, "version": version, "found": True}
-        return Outcome(result=orjson.dumps(answer))
+            self._redaction.add_secret(asked.key, self.version(asked.key, value), value)
+        return Outcome(result=orjson.dumps({"value": value}))
 
     def version(self, name: str, value: str) -> str:
         """Tells two values of a secret apart without giving either away: 12 hex digits of an HMAC-SHA256."""
