@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import asyncpg
 import pytest
 
 from flux.config import Config
-from flux.store import migrate
+from flux.store import embedded, migrate
 from flux.store.identifiers import quote
 
 
@@ -29,7 +31,16 @@ def postgres_url() -> Iterator[str]:
     if given:
         yield given
         return
-    pytest.fail("FLUX_TEST_DATABASE_URL names no server")
+    project = Path(tempfile.mkdtemp(prefix="flux-", dir="/tmp"))
+    project.chmod(0o755)
+    lease = embedded.acquire(project / ".flux")
+    try:
+        arguments = lease.connect_args
+        query = urlencode({"host": arguments["host"]})
+        yield f"postgresql://{arguments['user']}@/{arguments['database']}?{query}"
+    finally:
+        lease.close()
+        shutil.rmtree(project, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

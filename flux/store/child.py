@@ -1,4 +1,4 @@
-"""Child processes of the keeper: postgres and initdb, under another account where need be, that never outlive it.
+"""Child processes of the keeper: postgres and initdb, under another account where need be; none outlives it.
 
 Called by cluster.py. Plain fork and exec: the keeper has one thread, and must start quickly.
 """
@@ -32,7 +32,8 @@ def spawn(
         account: whom it runs as.
         environment: all that it gets of one.
         output: descriptor that becomes its standard output and error.
-        on_parent_death: the signal that the kernel sends it when this process ends in whatever way (Linux only).
+        on_parent_death: the signal that the kernel sends it when this process ends in whatever way (Linux
+            only).
 
     Returns:
         Its process id; the caller waits for it.

@@ -1,4 +1,6 @@
-"""A project's Postgres data folder: whose it is, where it lies, how it is made and what is refused. Called by server.py.
+"""A project's Postgres data folder: whose it is, where it lies, how it is made and what is refused.
+
+Called by server.py.
 
 Everything here may assume that no server runs on the folder: the caller holds the project's lock.
 """
@@ -48,11 +50,14 @@ class Cluster:
         self.data = os.path.join(self._home, "data")
         self.binaries = reach.programs(binaries, self.account)
 
-    def prepare(self, output: int) -> None:
+    def prepare(self, output: int) -> bool:
         """Make the data folder if there is none, or check the one that is there.
 
         Args:
             output: descriptor that initdb writes to.
+
+        Returns:
+            True when it was made; it is not synced to disk then, see `sync`.
 
         Raises:
             StoreError: it is no data folder of Flux's, or initdb failed; nothing half-made is left.
@@ -69,8 +74,13 @@ class Cluster:
             )
         if os.path.isdir(self.data) and os.listdir(self.data):
             self._check()
-        else:
-            self._create(output)
+            return False
+        self._create(output)
+        return True
+
+    def sync(self, output: int) -> int:
+        """Begin to flush a folder just made to the disk, a server may run on it; returns the process id."""
+        return self._spawn([os.path.join(self.binaries, "initdb"), "--sync-only", "-D", self.data], output)
 
     def version(self) -> str:
         """The major version that the data folder was made by."""
@@ -93,7 +103,8 @@ class Cluster:
                 f"{self.binaries} holds Postgres {program}; Flux needs {OLDEST} or later.",
                 "Name a newer one in FLUX_POSTGRES_BIN, or unset it to use the embedded one.",
             )
-        # Code-point order and Unicode case everywhere: what a query answers must not hang on a machine's locales.
+        # Code-point order and Unicode case everywhere: what a query answers must not hang on a machine's
+        # locales.
         locale = ["--locale=C"]
         if program >= 17:
             locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
@@ -101,8 +112,9 @@ class Cluster:
         os.mkdir(half, 0o700)
         try:
             os.chown(half, self.account.uid, self.account.gid)
-            initdb = [os.path.join(self.binaries, "initdb"), "-D", half, "-U", USER, "-A", "trust", "-E", "UTF8"]
-            if self._run([*initdb, "--no-instructions", *locale], output) != 0:
+            options = [f"--pgdata={half}", f"--username={USER}", "--auth=trust", "--encoding=UTF8", *locale]
+            initdb = [os.path.join(self.binaries, "initdb"), "--no-sync", "--no-instructions", *options]
+            if self._run(initdb, output) != 0:
                 raise StoreError("Postgres' initdb failed.", "Its log says why.")
             with open(os.path.join(half, MARKER), "w", encoding="utf-8") as marker:
                 marker.write(f"Made by Flux for {self._folder}\n")
@@ -129,14 +141,16 @@ class Cluster:
         return int(found[1])
 
     def _run(self, command: list[str], output: int) -> int:
-        child = spawn(
+        return os.waitstatus_to_exitcode(os.waitpid(self._spawn(command, output), 0)[1])
+
+    def _spawn(self, command: list[str], output: int) -> int:
+        return spawn(
             command,
             account=self.account,
             environment=ENVIRONMENT,
             output=output,
             on_parent_death=signal.SIGKILL,
         )
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     def _remove(self, folder: str) -> None:
         for parent, folders, files in os.walk(folder, topdown=False):

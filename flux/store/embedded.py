@@ -1,8 +1,10 @@
-"""The embedded Postgres under .flux/: start it when no one runs it, join it otherwise. Called by Store.open and tests.
+"""The embedded Postgres under .flux/: start it when no one runs it, join it otherwise.
 
-`acquire` gives a Lease; the server runs for as long as anybody on the machine holds one, in whatever way its holder
-ends. The work is done by a keeper process (keeper.py). The listening socket and the lock are made here and inherited
-by it, so that a newcomer can queue at once and no two keepers ever start.
+Called by Store.open and tests.
+
+`acquire` gives a Lease; the server runs for as long as anybody on the machine holds one, in whatever way
+its holder ends. The work is done by a keeper process (keeper.py). The listening socket and the lock are
+made here and inherited by it, so that a newcomer can queue at once and no two keepers ever start.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ class Lease:
         connect_args: for asyncpg.connect, as superuser of the whole server: host, port, user, database.
     """
 
-    def __init__(self, flux_dir: Path, given: Path | None, hold: socket.socket, address: dict[str, Any]) -> None:
+    def __init__(
+        self, flux_dir: Path, given: Path | None, hold: socket.socket, address: dict[str, Any]
+    ) -> None:
         self.connect_args = address
         self._flux_dir = flux_dir
         self._given = given
@@ -56,7 +60,7 @@ class Lease:
         return self._hold.fileno() >= 0 and not select.select([self._hold], [], [], 0)[0]
 
     def renew(self) -> None:
-        """Acquire again after the keeper was killed; `connect_args` stay the same. Blocks as `acquire` does."""
+        """Acquire again after the keeper was killed; `connect_args` stay the same. Blocks like `acquire`."""
         fresh = acquire(self._flux_dir, binaries=self._given)
         self._hold.close()
         self._hold = fresh._hold
@@ -187,7 +191,9 @@ def _launch(folder: Path, where: Path, listener: int, lock: int) -> None:
     if "LD_LIBRARY_PATH" in os.environ:
         environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
     command = [sys.executable, "-S", "-P", "-m", "flux.store.keeper", str(folder), str(where)]
-    with (folder / "keeper.log").open("wb") as said:
+    log = folder / "keeper.log"
+    log.unlink(missing_ok=True)
+    with log.open("xb") as said:
         subprocess.run(
             [*command, str(listener), str(lock)],
             stdin=subprocess.DEVNULL,
@@ -227,7 +233,9 @@ class _Reachable:
 
 def _from_os(folder: Path, error: OSError) -> StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreError(f"The disk that holds {folder} is full; Postgres can't start.", "Make room, then try again.")
+        return StoreError(
+            f"The disk that holds {folder} is full; Postgres can't start.", "Make room, then try again."
+        )
     if isinstance(error, PermissionError):
         return WrongOwner(
             f"The embedded Postgres in {folder} belongs to another account: {error.strerror}.",

@@ -1,12 +1,13 @@
 """The keeper: a small detached process that runs a project's Postgres for as long as somebody uses it.
 
-`python -m flux.store.keeper FOLDER BINARIES LISTENER LOCK`, started by embedded.acquire, which hands it a listening
-unix socket and the held lock of the project. Whoever uses the server holds a connection to that socket; the kernel
-closes it in whatever way its holder ends. Each is greeted with one line of JSON: `{"ok": {...}}`, how to connect, or
-`{"error": {"type", "message", "hint"}}`. A second after the last has left, the server is stopped.
+`python -m flux.store.keeper FOLDER BINARIES LISTENER LOCK`, started by embedded.acquire, which hands it a
+listening unix socket and the held lock of the project. Whoever uses the server holds a connection to that
+socket; the kernel closes it in whatever way its holder ends. Each is greeted with one line of JSON: `{"ok":
+{...}}`, how to connect, or `{"error": {"type", "message", "hint"}}`. A second after the last has left, the
+server is stopped.
 
-When the keeper itself is killed, the kernel tells Postgres to shut down (a parent-death signal), and the lock is free
-once it has. When Postgres dies under its clients the keeper starts it again.
+When the keeper itself is killed, the kernel tells Postgres to shut down (a parent-death signal), and the
+lock is free once it has. When Postgres dies under its clients the keeper starts it again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from flux.errors import StoreError
 from flux.store.server import Server
@@ -91,18 +92,18 @@ class Keeper:
             events = self._poll.poll(max(0.0, left) * 1000)
             if not events and not self._clients and time.monotonic() >= leave_at:
                 return
-            for descriptor, _ in events:
-                if descriptor == wakeup:
-                    os.read(wakeup, 4096)
-                elif descriptor == self._listener.fileno():
-                    self._greet({"ok": self._server.address})
-                elif self._gone(descriptor):
-                    leave_at = time.monotonic() + LINGER
+            if any(descriptor == wakeup for descriptor, _ in events):
+                os.read(wakeup, 4096)
             if not self._server.alive() and not self._stopping:
                 self._start()
+            for descriptor, _ in events:
+                if descriptor == self._listener.fileno():
+                    self._greet({"ok": self._server.address})
+                elif descriptor != wakeup and self._gone(descriptor):
+                    leave_at = time.monotonic() + LINGER
             self._server.trim_log()
 
-    def _greet(self, greeting: dict[str, object]) -> bool:
+    def _greet(self, greeting: Mapping[str, object]) -> bool:
         try:
             client, _ = self._listener.accept()
         except OSError:

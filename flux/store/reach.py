@@ -1,7 +1,7 @@
-"""What root puts elsewhere because the account that Postgres runs as can't reach it in the project's own folders.
+"""What root puts elsewhere because the account that Postgres runs as can't reach it in the project.
 
-A project under /root is closed to every other account, and opening its permissions is not Flux's to do: data and
-programs then live under /var/lib/flux. Called by cluster.py.
+A project under /root is closed to every other account, and opening its permissions is not Flux's to do:
+data and programs then live under /var/lib/flux. Called by cluster.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ def home(folder: str, account: Account) -> str:
     """The folder that holds the data folder: `folder` itself, or one of its own under /var/lib/flux.
 
     Args:
-        folder: the project's `.flux/postgres`, resolved; a file `location` in it tells people where the data is.
+        folder: the project's `.flux/postgres`, resolved; a file `location` in it tells people where the
+            data is.
 
     Raises:
         StoreError: /var/lib/flux can't be written.
@@ -98,6 +99,6 @@ def _run(program: str, *arguments: str) -> None:
 
 def _closed(account: Account, what: str, error: OSError) -> StoreError:
     return StoreError(
-        f"Postgres runs as `{account.name}`, which can't enter this project's folder, and can't {what}: {error}.",
+        f"Postgres runs as `{account.name}`, which can't enter the project, and can't {what}: {error}.",
         "Put the project where every account can enter, or run Flux as an ordinary user.",
     )

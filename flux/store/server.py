@@ -1,6 +1,9 @@
-"""The server process over a cluster: started, watched, stopped, and what to say when it won't start. Called by the keeper.
+"""The server process over a cluster: started, watched, stopped, and what to say when it won't start.
 
-Every process of the server inherits the project's lock, so the lock is free only once the last of them has gone.
+Called by the keeper.
+
+Every process of the server inherits the project's lock, so the lock is free only once the last of them has
+gone.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ PORT = 5432
 
 _START_TIMEOUT = 300.0
 """Seconds; recovery after a crash takes long when much was written."""
+_LEFTOVER_TIMEOUT = 5.0
 _TICK = 0.003
 _LOG_LIMIT = 16 * 2**20
 _SETTINGS = {
@@ -66,6 +70,7 @@ class Server:
         self._output = -1
         self._socket_folder = ""
         self._pid: int | None = None
+        self._syncing: int | None = None
 
     @property
     def address(self) -> dict[str, str | int]:
@@ -81,7 +86,7 @@ class Server:
         try:
             self._open_log()
             self._cluster = cluster = Cluster(self._folder, self._given)
-            cluster.prepare(self._output)
+            made = cluster.prepare(self._output)
             self._make_socket_folder(cluster.account)
             self._clear_stale(cluster)
             self._pid = spawn(
@@ -92,6 +97,8 @@ class Server:
                 on_parent_death=signal.SIGINT,
             )
             self._wait_ready(cluster)
+            if made:
+                self._syncing = cluster.sync(self._output)
         except OSError as error:
             raise _from_os(self._folder, error) from error
         except StoreError as error:
@@ -103,6 +110,8 @@ class Server:
 
     def alive(self) -> bool:
         """Whether the server's first process runs."""
+        if self._syncing is not None and os.waitpid(self._syncing, os.WNOHANG)[0]:
+            self._syncing = None
         if self._pid is not None and os.waitpid(self._pid, os.WNOHANG)[0]:
             self._pid = None
         return self._pid is not None
@@ -116,6 +125,8 @@ class Server:
             end = time.monotonic() + patience
             while self.alive() and time.monotonic() < end:
                 time.sleep(_TICK)
+        if self._syncing is not None:
+            os.waitpid(self._syncing, 0)
         self._clear_socket_folder()
 
     def trim_log(self) -> None:
@@ -167,19 +178,26 @@ class Server:
                 return
 
     def _clear_stale(self, cluster: Cluster) -> None:
-        # The lock says that no server of Flux's runs; one that somebody started by hand would stand in the file.
+        # Left behind by a server that was killed. Postgres itself heals the file unless its number is now that
+        # of another process. It may not start while a process of the former server is still on the data.
+        end = time.monotonic() + _LEFTOVER_TIMEOUT
+        while left := _working_in(cluster.data):
+            if time.monotonic() > end:
+                raise StoreError(
+                    f"Process {min(left)} runs Postgres over {cluster.data}, and Flux did not start it.",
+                    "Stop that one first, or name it in DATABASE_URL.",
+                )
+            time.sleep(_TICK)
         path = os.path.join(cluster.data, "postmaster.pid")
         try:
             with open(path, encoding="utf-8") as file:
                 pid = int(file.readline())
-        except (FileNotFoundError, ValueError):
-            pid = 0
-        if pid and _works_in(pid, cluster.data):
-            raise StoreError(
-                f"Process {pid} runs Postgres over {cluster.data}, and Flux did not start it.",
-                "Stop that one first, or name it in DATABASE_URL.",
-            )
-        if os.path.lexists(path):
+            os.kill(pid, 0)
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        except (ValueError, PermissionError):
+            os.unlink(path)
+        else:
             os.unlink(path)
 
     def _wait_ready(self, cluster: Cluster) -> None:
@@ -197,11 +215,13 @@ class Server:
                 self.stop()
                 raise StoreError(f"Postgres was not ready after {_START_TIMEOUT:.0f} s.", "Its log says why.")
             time.sleep(_TICK)
-        found = re.search(r"initialized by PostgreSQL version (\S+), which is not compatible with this version (\S+)\.",
-                          self._log_text())
+        found = re.search(
+            r"initialized by PostgreSQL version (\S+), which is not compatible with this version (\S+)\.",
+            self._log_text(),
+        )
         if found:
             raise StoreError(
-                f"The data in {cluster.data} is of Postgres {found[1]}, and the programs here are of {found[2]}.",
+                f"The data in {cluster.data} is of Postgres {found[1]}, the programs are of {found[2]}.",
                 f"Name the programs of {found[1]} in FLUX_POSTGRES_BIN, or dump there and restore here.",
             )
         raise StoreError("Postgres did not start.", "Its log says why.")
@@ -211,7 +231,11 @@ class Server:
             return file.read()[-20_000:]
 
     def _last_words(self) -> str:
-        lines = [re.sub(r"^\S+ \S+ UTC \[\d+\] ", "", line) for line in self._log_text().splitlines() if line.strip()]
+        lines = [
+            re.sub(r"^\S+ \S+ UTC \[\d+\] ", "", line)
+            for line in self._log_text().splitlines()
+            if line.strip()
+        ]
         said = [line for line in lines if re.match(r"(FATAL|PANIC|initdb: error|.*error)", line)] or lines
         return " / ".join(said[-3:])
 
@@ -219,15 +243,26 @@ class Server:
         return self._output >= 0 and os.strerror(errno.ENOSPC) in self._log_text()
 
 
-def _works_in(pid: int, folder: str) -> bool:
-    try:
-        return os.path.samefile(f"/proc/{pid}/cwd", folder)
-    except OSError:
-        return False
+def _working_in(folder: str) -> list[int]:
+    """Processes whose working folder is `folder`: a server's all work in its data folder (Linux only)."""
+    if not os.path.isdir("/proc/self"):
+        return []
+    wanted = os.stat(folder)
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                if os.path.samestat(os.stat(f"/proc/{name}/cwd"), wanted):
+                    found.append(int(name))
+            except OSError:
+                continue
+    return found
 
 
 def _disk_full(folder: str) -> StoreError:
-    return StoreError(f"The disk that holds {folder} is full; Postgres can't start.", "Make room, then try again.")
+    return StoreError(
+        f"The disk that holds {folder} is full; Postgres can't start.", "Make room, then try again."
+    )
 
 
 def _from_os(folder: str, error: OSError) -> StoreError:
@@ -236,6 +271,6 @@ def _from_os(folder: str, error: OSError) -> StoreError:
     if error.errno in (errno.EACCES, errno.EPERM):
         return WrongOwner(
             f"{error.filename or folder} is closed to this account: {error.strerror}.",
-            "Run Flux as the account that owns the project, or give it the project's .flux folder (chown -R).",
+            "Run Flux as the account that owns the project, or give it the folder .flux (chown -R).",
         )
     return StoreError(f"The embedded Postgres can't be started: {error}.")
