@@ -1,0 +1,111 @@
+"""What the capture triggers announce (RAISE INFO 'flux:...') while a statement runs, and what it comes to.
+
+flux.data.connection collects the messages of one call; `summarise` turns them into the parts of an Outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from flux.record.call import Attempt
+
+MARK = "flux:"
+
+
+class _Row(msgspec.Struct, array_like=True):
+    n: int
+    xid: int
+    schema: str
+    table: str
+    op: str
+    key: msgspec.Raw
+    before: msgspec.Raw
+    after: msgspec.Raw
+    at_us: int
+
+
+class _Mark(msgspec.Struct):
+    xid: int | None = None
+    snap: str | None = None
+
+
+class _Announcement(msgspec.Struct):
+    a: list[_Row] = []
+    r: str | None = None
+    cut: int = 0
+    lo: int | None = None
+    hi: int | None = None
+    snap: str | None = None
+    begin: _Mark | None = None
+    end: _Mark | None = None
+
+
+class Summary(msgspec.Struct):
+    """What a call's announcements come to. `request_id` is the execution that the rows were captured for."""
+
+    attempts: list[Attempt] = []
+    first_n: int | None = None
+    last_n: int | None = None
+    xid: int | None = None
+    snapshot: str | None = None
+    request_id: str | None = None
+
+
+NOTHING = Summary()
+_decoder = msgspec.json.Decoder(_Announcement)
+
+
+def summarise(messages: Sequence[str], seq: int | None) -> Summary:
+    """One Summary of a call's messages, in the order they came; images stay the exact JSON they were announced with.
+
+    Args:
+        messages: INFO messages that begin with MARK.
+        seq: the host call's number, for its attempts; None outside a function.
+    """
+    if not messages:
+        return NOTHING
+    total = Summary(attempts=[])
+    for message in messages:
+        said = _decoder.decode(message[len(MARK) :])
+        rows = [_attempt(row, seq) for row in said.a]
+        if rows:
+            rows[-1].cut = said.cut
+            total.xid = rows[-1].xid
+        total.attempts += rows
+        total.first_n = _least(total.first_n, said.lo)
+        total.last_n = _greatest(total.last_n, said.hi)
+        total.request_id = said.r or total.request_id
+        mark = said.begin or said.end
+        total.snapshot = total.snapshot or said.snap or (mark.snap if mark else None)
+        total.xid = total.xid or (mark.xid if mark else None)
+    return total
+
+
+def _attempt(row: _Row, seq: int | None) -> Attempt:
+    return Attempt(
+        n=row.n,
+        xid=row.xid,
+        schema=row.schema,
+        table=row.table,
+        op=row.op,
+        key=_image(row.key),
+        before=_image(row.before),
+        after=_image(row.after),
+        at_ns=row.at_us * 1000,
+        seq=seq,
+    )
+
+
+def _image(raw: msgspec.Raw) -> bytes | None:
+    data = bytes(raw)
+    return None if data == b"null" else data
+
+
+def _least(a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else min(a, b)
+
+
+def _greatest(a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else max(a, b)

@@ -1,0 +1,289 @@
+"""A connection to the user's database that does what a Session needs and asyncpg's public methods can't say.
+
+It is an asyncpg.Connection, so that the OpenTelemetry instrumentor sees its `fetch` like anybody's. Beside that it sets the
+context of a statement without a round trip, returns rows, tag and column types together, collects what capture triggers
+announce, and puts onto the statement's span what the instrumentor leaves out. Held by flux.data.pool, used by
+flux.data.session and flux.data.transaction.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import asyncpg
+import msgspec
+from opentelemetry import trace
+from opentelemetry.trace import Span
+
+from flux.data import context, values
+from flux.data.attempts import MARK
+from flux.data.errors import Refused, bad_argument, call_error
+from flux.data.statements import Residue
+from flux.semconv import (
+    DB_COLLECTION_NAME,
+    DB_NAMESPACE,
+    DB_OPERATION_NAME,
+    DB_RESPONSE_RETURNED_ROWS,
+    DB_RESPONSE_STATUS_CODE,
+    ERROR_TYPE,
+)
+
+_COUNT = re.compile(rb"(\d+)$")
+_RESET = """
+SET SESSION AUTHORIZATION DEFAULT; RESET ALL; CLOSE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); DISCARD TEMP;
+DISCARD SEQUENCES
+"""
+_PING = "SELECT WHERE false"
+_SHAPES = 1000
+_ASYNCPG: Any = asyncpg.Connection
+"""The same class without its stubs, which leave out what it does inside."""
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """A prepared statement's columns: their names in the result, and the types that the result names."""
+
+    columns: tuple[str, ...]
+    types: dict[str, str]
+
+
+class Answer(msgspec.Struct):
+    """What a statement gave back. `failure` is set in place of the rest where Postgres (or asyncpg) refused it."""
+
+    rows: list[asyncpg.Record] = []
+    shape: Shape = Shape((), {})
+    tag: str = ""
+    count: int = 0
+    failure: Exception | None = None
+
+
+class _Run(msgspec.Struct):
+    """The statement that `fetch` is about to send for `run`."""
+
+    arguments: Sequence[Any]
+    prefix: bytes | None
+    operation: str
+    collection: str | None
+    outer: Span
+    answer: Answer
+
+
+class Connection(asyncpg.Connection):
+    """One connection of the pool. Not for concurrent use: its holder serialises."""
+
+    announced: list[str]
+    """Messages of the capture triggers since the last `run` or `control` began."""
+    residue: Residue
+    """What has to be removed before somebody else may have the connection."""
+    epoch: int
+    """The pool's schema epoch that the cached statements belong to."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.announced = []
+        self.residue = Residue.NONE
+        self.epoch = 0
+        self._pending: _Run | None = None
+        self._shapes: dict[str, tuple[object, Shape]] = {}
+        self._context_statement: object = None
+        self._ping_statement: object = None
+
+    @property
+    def _inside(self) -> Any:
+        """Itself, for asyncpg's private parts."""
+        return self
+
+    async def prepare_for_use(self, *, prefixes: bool) -> None:
+        """Install codecs and, unless behind a transaction pooler, the statement behind context.prefix. Once, when opened."""
+        await values.install_codecs(self)
+        if prefixes:
+            self._context_statement = await self.prepare(context.TEXT, name=context.STATEMENT)
+            self._ping_statement = await self._inside._get_statement(
+                _PING, None, named="flux_ping", use_cache=False
+            )
+
+    async def run(
+        self,
+        text: str,
+        arguments: Sequence[Any],
+        *,
+        prefix: bytes | None,
+        operation: str = "",
+        collection: str | None = None,
+        traced: bool = True,
+    ) -> Answer:
+        """Send one statement.
+
+        Args:
+            text: SQL with $1, $2...
+            arguments: as values.parameter makes them.
+            prefix: context.prefix where the statement is a transaction of its own; None inside one.
+            operation: for the span: SELECT, INSERT...
+            collection: for the span: the table, where it is known.
+            traced: False for Flux's own statements.
+
+        Returns:
+            An Answer; its `failure` is what Postgres or the encoding of a parameter objected to.
+
+        Raises:
+            asyncio.CancelledError: cancelled; Postgres has been asked to cancel the statement.
+        """
+        self.announced = []
+        answer = Answer()
+        self._pending = _Run(arguments, prefix, operation, collection, trace.get_current_span(), answer)
+        try:
+            if traced:
+                await self.fetch(text)
+            else:
+                await self._inside._execute(text, (), 0, None)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            answer.failure = answer.failure or error
+        finally:
+            self._pending = None
+        return answer
+
+    async def control(self, text: str) -> str:
+        """Send SQL without parameters as one simple query, untraced, and return the last command's tag."""
+        self.announced = []
+        self._inside._check_open()
+        tag: str = await self._inside._protocol.query(text, None)
+        return tag
+
+    async def clean(self) -> None:
+        """Undo what statements may have left on the connection.
+
+        Raises:
+            Exception: whatever went wrong; the connection must then be closed.
+        """
+        if self._inside._protocol.is_in_transaction():
+            await self.control("ROLLBACK")
+        if self.residue is Residue.SETTINGS:
+            await self.control(_RESET)
+        self.residue = Residue.NONE
+
+    @property
+    def cancelling(self) -> bool:
+        """A statement was cancelled and Postgres has not yet acknowledged it."""
+        return bool(self._inside._protocol is not None and self._inside._protocol._is_cancelling())
+
+    async def cancelled(self, timeout: float) -> None:
+        """Wait until Postgres has acknowledged a cancelled statement; past `timeout` seconds the connection is closed."""
+        if self._inside._protocol is not None:
+            await self._inside._protocol._wait_for_cancellation(timeout)
+
+    def forget_schema(self) -> None:
+        """Drop cached statements and types: the schema has changed."""
+        self._inside._drop_local_type_cache()
+        self._inside._drop_local_statement_cache()
+        self._shapes.clear()
+
+    def _process_log_message(self, fields: dict[str, str], last_query: str | None) -> None:
+        if fields.get("M", "").startswith(MARK):
+            self.announced.append(fields["M"])
+        else:
+            _ASYNCPG._process_log_message(self, fields, last_query)
+
+    async def _do_execute(
+        self,
+        query: str,
+        executor: Callable[..., Awaitable[Any]],
+        timeout: float | None,
+        *rest: Any,
+        **more: Any,
+    ) -> Any:
+        """asyncpg's one way to execute a prepared statement. `run` has set `_pending`; anything else passes through."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return await _ASYNCPG._do_execute(self, query, executor, timeout, *rest, **more)
+        await self._answer(query, pending)
+        span = trace.get_current_span()
+        if span is not pending.outer and span.is_recording():
+            _describe(span, pending, self._inside._params.database)
+        return pending.answer.rows, None
+
+    async def _answer(self, query: str, pending: _Run) -> None:
+        """Prepare, send and take the answer. An error is kept in it: raising it here would cost the span a traceback."""
+        answer = pending.answer
+        try:
+            for attempt in (1, 2):
+                state = await self._inside._get_statement(query, None)
+                try:
+                    rows, tag, _ = await self._send(state, pending.arguments, pending.prefix)
+                    break
+                except asyncpg.InvalidCachedStatementError:
+                    self.forget_schema()
+                    if attempt == 2 or self._inside._protocol.is_in_transaction():
+                        raise
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, Refused, OSError) as error:
+            answer.failure = error
+            return
+        answer.rows = rows or []
+        answer.tag = (tag or b"").decode()
+        match = _COUNT.search(tag or b"")
+        answer.count = int(match[1]) if match else len(answer.rows)
+        answer.shape = self._shape(query, state)
+
+    async def _send(self, state: Any, arguments: Sequence[Any], prefix: bytes | None) -> Any:
+        try:
+            return await self._bind(state, arguments, prefix)
+        except (asyncpg.DataError, asyncpg.InterfaceError) as error:
+            if self.is_closed() or getattr(error, "severity", None) is not None:
+                raise  # the server's own, or no server to talk to any more
+            await self._settle(prefix)
+            number = bad_argument(error)
+            if number is None:
+                raise
+            types = state._get_parameters()
+            try:
+                return await self._bind(state, values.coerce(arguments, types), prefix)
+            except (asyncpg.DataError, asyncpg.InterfaceError, ValueError) as again:
+                if getattr(again, "severity", None) is not None:
+                    raise
+                await self._settle(prefix)
+                number = bad_argument(again) or number
+                raise Refused(
+                    "invalid_parameter",
+                    f"Parameter ${number} can't be sent as {types[number - 1].name}: {again.__cause__ or again}.",
+                ) from error
+
+    async def _bind(self, state: Any, arguments: Sequence[Any], prefix: bytes | None) -> Any:
+        if prefix is not None:
+            self._inside._transport.write(prefix)
+        return await self._inside._protocol.bind_execute(state, arguments, "", 0, True, None)
+
+    async def _settle(self, prefix: bytes | None) -> None:
+        """A parameter was refused after the prefix had gone out: end its implicit transaction with an empty statement."""
+        if prefix is not None:
+            await self._inside._protocol.bind_execute(self._ping_statement, (), "", 0, True, None)
+
+    def _shape(self, query: str, state: Any) -> Shape:
+        known = self._shapes.get(query)
+        if known is not None and known[0] is state:
+            return known[1]
+        attributes = state._get_attributes()
+        columns = values.unique_names(attribute.name for attribute in attributes)
+        named = zip(columns, attributes, strict=True)
+        shape = Shape(columns, {name: a.type.name for name, a in named if a.type.name in values.NAMED_TYPES})
+        if len(self._shapes) >= _SHAPES:
+            self._shapes.clear()
+        self._shapes[query] = (state, shape)
+        return shape
+
+
+def _describe(span: Span, run: _Run, database: str) -> None:
+    """What the instrumentor's span lacks."""
+    attributes: dict[str, str | int] = {DB_NAMESPACE: database}
+    if run.operation:
+        attributes[DB_OPERATION_NAME] = run.operation
+    if run.collection:
+        attributes[DB_COLLECTION_NAME] = run.collection
+    if run.answer.failure is None:
+        attributes[DB_RESPONSE_RETURNED_ROWS] = len(run.answer.rows)
+    else:
+        error = call_error(run.answer.failure)
+        attributes[ERROR_TYPE] = error.type
+        if error.detail.get("sqlstate"):
+            attributes[DB_RESPONSE_STATUS_CODE] = error.detail["sqlstate"]
+        span.set_status(trace.StatusCode.ERROR, error.message)
+    span.set_attributes(attributes)

@@ -1,0 +1,81 @@
+"""The user's database as functions see it: a pool of flux_app connections, from which each execution gets a Session.
+
+Opened once by the application (flux.app); `schema_changed` is called after a schema file was applied.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+from flux.data.pool import Pool
+from flux.data.session import Session
+
+_PLAIN_SETTINGS = {"application_name": "flux", "TimeZone": "UTC", "DateStyle": "ISO, MDY"}
+_SETTINGS = {**_PLAIN_SETTINGS, "IntervalStyle": "postgres", "extra_float_digits": "1"}
+
+
+class Source(Protocol):
+    """Where the database is: flux.store.database.Store has this."""
+
+    @property
+    def app_connect_args(self) -> dict[str, Any]:
+        """Keyword arguments for asyncpg.connect as the role that functions run as."""
+        ...
+
+
+class UserDatabase:
+    """Functions' way to Postgres.
+
+    A connection that Postgres ended (a restart) is replaced when it is next asked for; only statements in flight are lost, as
+    `connection_failure`.
+    """
+
+    def __init__(self, pool: Pool, *, pooled: bool) -> None:
+        self._pool = pool
+        self._pooled = pooled
+
+    @classmethod
+    async def open(
+        cls, store: Source, *, size: int, pooler: Literal["session", "transaction"] = "session"
+    ) -> UserDatabase:
+        """Open the database and check that it answers.
+
+        Args:
+            store: where it is.
+            size: most connections at once.
+            pooler: "transaction" behind PgBouncer and its like: nothing is prepared on the server and each
+                statement is a transaction.
+
+        Raises:
+            OSError, asyncpg.PostgresError: it does not answer.
+        """
+        pooled = pooler == "transaction"
+        arguments = dict(store.app_connect_args)
+        arguments["server_settings"] = {
+            **(_PLAIN_SETTINGS if pooled else _SETTINGS),
+            **arguments.get("server_settings", {}),
+            "application_name": "flux",
+        }
+        arguments["statement_cache_size"] = 0 if pooled else 256
+        arguments["max_cached_statement_lifetime"] = 0
+        pool = Pool(arguments, size=size, prefixes=not pooled)
+        pool.release(await pool.acquire(None))
+        return cls(pool, pooled=pooled)
+
+    def session(self, request_id: str, day: str, *, deadline: float | None = None) -> Session:
+        """A session for one execution.
+
+        Args:
+            request_id: 32 hex digits.
+            day: YYYY-MM-DD, UTC.
+            deadline: on the event loop's clock: until when its calls may wait for a connection.
+        """
+        return Session(self._pool, request_id, day, pooled=self._pooled, deadline=deadline)
+
+    def schema_changed(self) -> None:
+        """Tables or types are other ones now: drop what was prepared for the old ones."""
+        self._pool.schema_changed()
+
+    async def close(self) -> None:
+        """Close all connections; waits until those being cleaned are done."""
+        await self._pool.close()

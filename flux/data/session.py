@@ -1,0 +1,347 @@
+"""What one execution does with the user's database: the db.* host calls, and queue.push inside a transaction.
+
+Made by flux.data.database for each execution, held by its host (flux.host.live). Autocommit calls each take a connection for
+as long as they run, so concurrent ones run beside each other; the calls of a transaction run on its connection one by one, in
+the order they came.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import asyncpg
+import msgspec
+import orjson
+from opentelemetry.propagate import inject
+
+from flux.data import builder, context, values
+from flux.data.attempts import Summary, summarise
+from flux.data.connection import Answer, Connection
+from flux.data.errors import Refused, call_error
+from flux.data.pool import Pool
+from flux.data.statements import Kind, Residue, classify
+from flux.data.transaction import Transaction, checked_isolation
+from flux.record.call import HostCall, Outcome
+from flux.store.sql import Queries
+
+_Q = Queries("flux.data")
+_log = logging.getLogger(__name__)
+_EMPTY = b"{}"
+
+
+class _Sql(msgspec.Struct):
+    text: str
+    params: list[msgspec.Raw] = []
+
+
+class _Begin(msgspec.Struct):
+    isolation: str | None = None
+    readonly: bool = False
+
+
+class _Options(msgspec.Struct, rename="camel"):
+    delay: int | float | None = None
+    idempotency_key: str | None = None
+    max_attempts: int | None = None
+
+
+class _Push(msgspec.Struct):
+    name: str
+    payload: msgspec.Raw = msgspec.Raw(b"null")
+    options: _Options | None = None
+
+
+class _Result(msgspec.Struct):
+    """What a call came to before it is an Outcome."""
+
+    result: bytes
+    summary: Summary
+
+
+_read_sql = msgspec.json.Decoder(_Sql)
+_read_begin = msgspec.json.Decoder(_Begin)
+_read_push = msgspec.json.Decoder(_Push)
+
+
+class Session:
+    """One execution's use of the database. Used from one event loop.
+
+    Args:
+        pool: connections.
+        request_id: the execution's id, 32 hex digits; its rows are captured under it.
+        day: the execution's UTC day, YYYY-MM-DD.
+        pooled: True behind a transaction pooler: every statement inside BEGIN and COMMIT.
+        deadline: on the event loop's clock, until when a call may wait for a connection.
+        now_ns: the wall clock.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        request_id: str,
+        day: str,
+        *,
+        pooled: bool = False,
+        deadline: float | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._pool = pool
+        self._request_id = request_id
+        self._context = context.context(request_id, day)
+        self._prefix = context.prefix(self._context)
+        self._pooled = pooled
+        self._deadline = deadline
+        self._now_ns = now_ns
+        self._transactions: dict[int, Transaction] = {}
+        self._closed = False
+
+    async def perform(self, call: HostCall) -> Outcome:
+        """Do a db.* call, or queue.push with `tx`.
+
+        Whatever the database answers is an Outcome: an error there has Postgres' condition name as its type.
+
+        Raises:
+            asyncio.CancelledError: cancelled; a statement under way is being cancelled in Postgres, its connection is not lost.
+        """
+        try:
+            return await self._perform(call)
+        except (Refused, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            return Outcome(error=call_error(error), now_ns=self._now_ns())
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            refusal = Refused("invalid_parameter", f"{call.op}: {error}")
+            return Outcome(error=call_error(refusal), now_ns=self._now_ns())
+
+    async def close(self) -> None:
+        """Roll back what is open and give every connection back. Idempotent; done to its end even when cancelled."""
+        self._closed = True
+        open_ones = [tx for tx in self._transactions.values() if tx.ended is None]
+        for transaction in open_ones:
+            transaction.abandon()
+
+    async def _perform(self, call: HostCall) -> Outcome:
+        if self._closed:
+            raise Refused(
+                "connection_does_not_exist", "The execution is over: its database session is closed."
+            )
+        match call.op:
+            case "db.query":
+                query = builder.build(call.arguments)
+                return await self._statement(
+                    call, query.text, query.params, Kind.PLAIN, Residue.NONE, query.operation, query.table
+                )
+            case "db.sql":
+                return await self._sql(call)
+            case "db.begin":
+                return await self._begin(call)
+            case "db.commit":
+                return await self._commit(call)
+            case "db.rollback":
+                return await self._rollback(call)
+            case "queue.push" if call.tx is not None:
+                return await self._push(call)
+            case _:
+                raise Refused("feature_not_supported", f"{call.op} is not a call of the database.")
+
+    async def _sql(self, call: HostCall) -> Outcome:
+        sql = _read_sql.decode(call.arguments)
+        keyword, kind, residue = classify(sql.text)
+        if kind is Kind.CONTROL:
+            raise Refused(
+                "invalid_transaction_state",
+                f"db.sql can't run {keyword}: a transaction is opened and ended by db.transaction.",
+            )
+        if kind is Kind.SAVEPOINT and call.tx is None:
+            raise Refused("no_active_sql_transaction", f"db.sql can't run {keyword} outside db.transaction.")
+        if kind is Kind.COPY:
+            raise Refused(
+                "feature_not_supported", "db.sql can't run COPY: it has no stream to copy from or to."
+            )
+        params = [values.parameter(raw) for raw in sql.params]
+        return await self._statement(call, sql.text, params, kind, residue, keyword, None)
+
+    async def _statement(
+        self,
+        call: HostCall,
+        text: str,
+        params: Sequence[Any],
+        kind: Kind,
+        residue: Residue,
+        operation: str,
+        table: str | None,
+    ) -> Outcome:
+        if call.tx is not None:
+            transaction = self._find(call)
+            async with transaction.lock:
+                self._check_open(transaction, call)
+                connection = transaction.connection
+                connection.residue = max(connection.residue, residue)
+                answer = await transaction.run(text, params, operation=operation, collection=table)
+                summary = self._summary(connection, call)
+                transaction.xid = summary.xid or transaction.xid
+            return self._outcome(call, answer, summary)
+        connection = await self._pool.acquire(self._deadline)
+        try:
+            connection.residue = max(connection.residue, residue)
+            if self._pooled or kind is Kind.ALONE:
+                answer, summary = await self._wrapped(connection, call, text, params, kind, operation, table)
+            else:
+                answer = await connection.run(
+                    text,
+                    params,
+                    prefix=self._prefix if operation else None,
+                    operation=operation,
+                    collection=table,
+                )
+                summary = self._summary(connection, call)
+        finally:
+            self._pool.release(connection)
+        return self._outcome(call, answer, summary)
+
+    async def _wrapped(
+        self,
+        connection: Connection,
+        call: HostCall,
+        text: str,
+        params: Sequence[Any],
+        kind: Kind,
+        operation: str,
+        table: str | None,
+    ) -> tuple[Answer, Summary]:
+        """A statement whose context takes round trips of its own: behind a pooler, or one that must stand alone."""
+        alone = kind is Kind.ALONE
+        if alone:
+            connection.residue = max(connection.residue, Residue.SETTINGS)
+            await connection.control(context.set_session(self._context))
+        else:
+            await connection.control(f"BEGIN; {context.set_local(self._context)}")
+        answer = await connection.run(text, params, prefix=None, operation=operation, collection=table)
+        said = connection.announced
+        if not alone:
+            if answer.failure is None:
+                await connection.control("COMMIT")
+                said = said + connection.announced
+            elif not connection.is_closed():
+                await connection.control("ROLLBACK")
+        return answer, self._checked(summarise(said, call.seq), call)
+
+    async def _begin(self, call: HostCall) -> Outcome:
+        asked = _read_begin.decode(call.arguments)
+        isolation = checked_isolation(asked.isolation)
+        if call.n in self._transactions:
+            raise Refused("active_sql_transaction", f"Transaction {call.n} has been opened already.")
+        connection = await self._pool.acquire(self._deadline)
+        if self._closed:
+            self._pool.release(connection)
+            raise Refused(
+                "connection_does_not_exist", "The execution is over: its database session is closed."
+            )
+        transaction = Transaction(self._pool, connection, isolation)
+        self._transactions[call.n] = transaction
+        async with transaction.lock:
+            said = await transaction.begin(isolation, asked.readonly, self._context)
+        return self._done(call, _EMPTY, summarise(said, call.seq))
+
+    async def _commit(self, call: HostCall) -> Outcome:
+        transaction = self._find(call)
+        async with transaction.lock:
+            self._check_open(transaction, call)
+            connection = transaction.connection
+            try:
+                said = await transaction.commit()
+            except (Refused, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                said = connection.announced
+                outcome = self._done(call, None, summarise(said, call.seq))
+                outcome.error = call_error(error)
+                if transaction.ended == "unknown":
+                    outcome.error.message += " The transaction may have been committed."
+                return outcome
+        outcome = self._done(call, _EMPTY, summarise(said, call.seq))
+        outcome.xid = outcome.xid or transaction.xid
+        return outcome
+
+    async def _rollback(self, call: HostCall) -> Outcome:
+        transaction = self._find(call)
+        async with transaction.lock:
+            self._check_open(transaction, call)
+            await transaction.rollback()
+        return Outcome(result=_EMPTY, now_ns=self._now_ns(), xid=transaction.xid)
+
+    async def _push(self, call: HostCall) -> Outcome:
+        push = _read_push.decode(call.arguments)
+        options = push.options or _Options()
+        carrier: dict[str, str] = {}
+        inject(carrier)
+        params = (
+            push.name,
+            bytes(push.payload),
+            None if options.delay is None else int(options.delay),
+            options.idempotency_key,
+            options.max_attempts,
+            call.seq if call.seq >= 0 else None,
+            carrier.get("traceparent"),
+        )
+        transaction = self._find(call)
+        async with transaction.lock:
+            self._check_open(transaction, call)
+            answer = await transaction.run(_Q.push_job, params, traced=False)
+        if answer.failure is not None:
+            raise answer.failure
+        job = answer.rows[0]
+        return self._done(call, orjson.dumps({"id": job["id"], "duplicate": job["duplicate"]}), Summary())
+
+    def _find(self, call: HostCall) -> Transaction:
+        transaction = None if call.tx is None else self._transactions.get(call.tx)
+        if transaction is None:
+            raise Refused(
+                "no_active_sql_transaction",
+                f"{call.op}: there is no transaction {call.tx}."
+                if call.tx
+                else f"{call.op} is outside a transaction.",
+            )
+        return transaction
+
+    def _check_open(self, transaction: Transaction, call: HostCall) -> None:
+        if transaction.ended is not None:
+            how = {"committed": "it was committed", "rolled_back": "it was rolled back"}.get(
+                transaction.ended, "its outcome is unknown"
+            )
+            raise Refused("no_active_sql_transaction", f"{call.op}: transaction {call.tx} is over: {how}.")
+
+    def _summary(self, connection: Connection, call: HostCall) -> Summary:
+        return self._checked(summarise(connection.announced, call.seq), call)
+
+    def _checked(self, summary: Summary, call: HostCall) -> Summary:
+        if summary.request_id is not None and summary.request_id != self._request_id:
+            _log.warning(
+                "execution %s changed flux.ctx in %s %d: its rows were captured for %s",
+                self._request_id,
+                call.op,
+                call.n,
+                summary.request_id,
+            )
+        return summary
+
+    def _outcome(self, call: HostCall, answer: Answer, summary: Summary) -> Outcome:
+        if answer.failure is not None:
+            outcome = self._done(call, None, summary)
+            outcome.error = call_error(answer.failure)
+            return outcome
+        more: dict[str, object] = {"count": answer.count}
+        if call.op == "db.sql":
+            more["tag"] = answer.tag
+        more["types"] = answer.shape.types
+        return self._done(call, values.rows_json(answer.rows, answer.shape.columns, **more), summary)
+
+    def _done(self, call: HostCall, result: bytes | None, summary: Summary) -> Outcome:
+        return Outcome(
+            result=result,
+            now_ns=self._now_ns(),
+            xid=summary.xid,
+            snapshot=summary.snapshot,
+            first_n=summary.first_n,
+            last_n=summary.last_n,
+            attempts=summary.attempts,
+        )

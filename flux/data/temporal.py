@@ -1,0 +1,317 @@
+"""Postgres' times as text and back, exact to the microsecond and over the whole range Postgres has.
+
+Works on the integers of the wire (microseconds or days since 2000-01-01), so neither the session's TimeZone and DateStyle
+nor the limits of Python's datetime (years 1 to 9999) can change a value. flux.data.values registers these as codecs.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+
+_DAY = 86_400_000_000
+_EPOCH_ORDINAL = date(2000, 1, 1).toordinal()
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_FIRST_DAY, _LAST_DAY = date.min.toordinal() - _EPOCH_ORDINAL, date.max.toordinal() - _EPOCH_ORDINAL
+_STAMP_INFINITY = (2**63 - 1, -(2**63))
+_DATE_INFINITY = (2**31 - 1, -(2**31))
+
+_DATE = re.compile(r"([+-]?\d{4,6})-(\d{1,2})-(\d{1,2})(\s*BC)?", re.IGNORECASE)
+_CLOCK = re.compile(
+    r"(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?\s*(Z|[+-]\d{1,2}(?::?\d{2}(?::?\d{2})?)?)?", re.I
+)
+_STAMP = re.compile(r"([+-]?\d{4,6}-\d{1,2}-\d{1,2})(?:[T ]+(.*?))?(\s*BC)?", re.IGNORECASE)
+_PART = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*([a-zµ]+)", re.IGNORECASE)
+_SPAN = re.compile(r"([+-])?(\d+):(\d{2})(?::(\d{2})(?:\.(\d{1,6})\d*)?)?")
+_ISO = re.compile(
+    r"(-)?P(?:(-?\d+)Y)?(?:(-?\d+)M)?(?:(-?\d+)W)?(?:(-?\d+)D)?"
+    r"(?:T(?:(-?\d+)H)?(?:(-?\d+)M)?(?:(-?\d+(?:\.\d+)?)S)?)?"
+)
+_MONTHS = {"mon": 1, "month": 1, "y": 12, "yr": 12, "year": 12, "decade": 120, "century": 1200}
+_DAYS = {"d": 1, "day": 1, "w": 7, "week": 7}
+_MICROS = {
+    "h": 3_600_000_000,
+    "hr": 3_600_000_000,
+    "hour": 3_600_000_000,
+    "m": 60_000_000,
+    "min": 60_000_000,
+    "minute": 60_000_000,
+    "s": 1_000_000,
+    "sec": 1_000_000,
+    "second": 1_000_000,
+    "ms": 1000,
+    "millisecond": 1000,
+    "us": 1,
+    "microsecond": 1,
+}
+
+
+def date_text(value: tuple[int]) -> str:
+    """Days since 2000-01-01 as `YYYY-MM-DD` (`infinity`, `-infinity`, ` BC` behind years before 1)."""
+    days = value[0]
+    if _FIRST_DAY <= days <= _LAST_DAY:
+        return date.fromordinal(days + _EPOCH_ORDINAL).isoformat()
+    if days in _DATE_INFINITY:
+        return "infinity" if days > 0 else "-infinity"
+    year, month, day = _civil(days)
+    return f"{year:04d}-{month:02d}-{day:02d}" if year > 0 else f"{1 - year:04d}-{month:02d}-{day:02d} BC"
+
+
+def timestamp_text(value: tuple[int]) -> str:
+    """Microseconds since 2000-01-01 as `YYYY-MM-DDTHH:MM:SS.ffffff`."""
+    return _stamp(value[0], "")
+
+
+def timestamptz_text(value: tuple[int]) -> str:
+    """Microseconds since 2000-01-01 UTC as RFC 3339 with microseconds, `+00:00`."""
+    return _stamp(value[0], "+00:00")
+
+
+def time_text(value: tuple[int]) -> str:
+    """Microseconds since midnight as `HH:MM:SS`, with `.ffffff` where they are not zero."""
+    return _clock(value[0])
+
+
+def timetz_text(value: tuple[int, int]) -> str:
+    """As time_text, with the offset behind it; the wire counts seconds west of UTC."""
+    micros, west = value
+    sign, seconds = ("-", west) if west > 0 else ("+", -west)
+    text = f"{_clock(micros)}{sign}{seconds // 3600:02d}:{seconds // 60 % 60:02d}"
+    return f"{text}:{seconds % 60:02d}" if seconds % 60 else text
+
+
+def interval_text(value: tuple[int, int, int]) -> str:
+    """Months, days, microseconds as Postgres writes an interval: `1 year 2 mons 3 days 04:05:06.5`."""
+    months, days, micros = value
+    if value == (2**31 - 1, 2**31 - 1, 2**63 - 1):
+        return "infinity"
+    if value == (-(2**31), -(2**31), -(2**63)):
+        return "-infinity"
+    years, months = (
+        abs(months) // 12 * (1 if months > 0 else -1),
+        abs(months) % 12 * (1 if months > 0 else -1),
+    )
+    parts = [
+        f"{n} {unit}{'' if n == 1 else 's'}"
+        for n, unit in ((years, "year"), (months, "mon"), (days, "day"))
+        if n
+    ]
+    if micros or not parts:
+        clock = _clock(abs(micros))
+        fraction = clock.rstrip("0").rstrip(".") if "." in clock else clock
+        after_negative = bool(parts) and parts[-1].startswith("-")
+        parts.append(("-" if micros < 0 else "+" if after_negative else "") + fraction)
+    return " ".join(parts)
+
+
+def parse_date(value: object) -> tuple[int]:
+    """The wire's days of `YYYY-MM-DD`, of a full timestamp's date, or of `infinity`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    text = _text(value, "a date such as 2024-12-31").strip()
+    if infinite := _infinite(text, _DATE_INFINITY):
+        return infinite
+    match = _STAMP.fullmatch(text)
+    if match is None:
+        raise ValueError("expected a date such as 2024-12-31")
+    return (_days(match[1] + (match[3] or "")),)
+
+
+def parse_timestamp(value: object) -> tuple[int]:
+    """The wire's microseconds of an ISO 8601 timestamp; an offset is dropped, as Postgres does for `timestamp`.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    return _parse_stamp(value, keep_offset=False)
+
+
+def parse_timestamptz(value: object) -> tuple[int]:
+    """The wire's microseconds of an ISO 8601 timestamp; without an offset it is UTC.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    return _parse_stamp(value, keep_offset=True)
+
+
+def parse_time(value: object) -> tuple[int]:
+    """The wire's microseconds of `HH:MM[:SS[.ffffff]]`.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    return (_parse_clock(_text(value, "a time such as 23:59:59").strip())[0],)
+
+
+def parse_timetz(value: object) -> tuple[int, int]:
+    """The wire's microseconds and seconds west of UTC of `HH:MM:SS+HH:MM`.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    micros, east = _parse_clock(_text(value, "a time such as 23:59:59+02:00").strip())
+    return micros, -(east or 0)
+
+
+def parse_interval(value: object) -> tuple[int, int, int]:
+    """Months, days and microseconds of `1 day 02:03:04`, `3 weeks`, `90 minutes` or ISO 8601 `P1DT2H`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    text = _text(value, "an interval such as `1 day 02:00:00` or P1DT2H").strip()
+    if text.lower() == "infinity":
+        return 2**31 - 1, 2**31 - 1, 2**63 - 1
+    if text.lower() == "-infinity":
+        return -(2**31), -(2**31), -(2**63)
+    iso = _ISO.fullmatch(text)
+    if iso and text.rstrip("T") not in {"P", "-P"}:
+        sign = -1 if iso[1] else 1
+        years, months, weeks, days, hours, minutes = (int(part or 0) for part in iso.groups()[1:7])
+        micros = hours * 3_600_000_000 + minutes * 60_000_000 + _scaled(iso[8] or "0", 1_000_000)
+        return sign * (years * 12 + months), sign * (weeks * 7 + days), sign * micros
+    months = days = micros = 0
+    rest, ago = (text[:-3].rstrip(), -1) if text.lower().endswith(" ago") else (text, 1)
+    found = False
+    while rest := rest.lstrip(" ,@"):
+        if span := _SPAN.match(rest):
+            part = (int(span[2]) * 3600 + int(span[3]) * 60 + int(span[4] or 0)) * 1_000_000
+            part += int((span[5] or "0").ljust(6, "0"))
+            micros += -part if span[1] == "-" else part
+            rest = rest[span.end() :]
+        elif unit := _PART.match(rest):
+            name = unit[2].lower()
+            name = {"centuries": "century", "hrs": "hr", "µs": "us"}.get(name, name)
+            if name not in _MONTHS and name not in _DAYS and name not in _MICROS:
+                name = name.removesuffix("s")
+            if name in _MONTHS:
+                months += _scaled(unit[1], _MONTHS[name])
+            elif name in _DAYS:
+                whole = _scaled(unit[1], _DAYS[name] * _DAY)
+                days += whole // _DAY if whole >= 0 else -(-whole // _DAY)
+                micros += whole % _DAY if whole >= 0 else -(-whole % _DAY)
+            elif name in _MICROS:
+                micros += _scaled(unit[1], _MICROS[name])
+            else:
+                raise ValueError(f"`{unit[2]}` is not a unit of time")
+            rest = rest[unit.end() :]
+        else:
+            raise ValueError("expected an interval such as `1 day 02:00:00` or P1DT2H")
+        found = True
+    if not found:
+        raise ValueError("expected an interval such as `1 day 02:00:00` or P1DT2H")
+    return ago * months, ago * days, ago * micros
+
+
+def _stamp(micros: int, offset: str) -> str:
+    if micros in _STAMP_INFINITY:
+        return "infinity" if micros > 0 else "-infinity"
+    days, rest = divmod(micros, _DAY)
+    if _FIRST_DAY <= days <= _LAST_DAY:
+        text = date.fromordinal(days + _EPOCH_ORDINAL).isoformat()
+        era = ""
+    else:
+        text, _, era = date_text((days,)).partition(" ")
+        era = " BC" if era else ""
+    seconds, micros = divmod(rest, 1_000_000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{text}T{hours:02d}:{minutes:02d}:{seconds:02d}.{micros:06d}{offset}{era}"
+
+
+def _clock(micros: int) -> str:
+    seconds, micros = divmod(micros, 1_000_000)
+    text = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+    return f"{text}.{micros:06d}" if micros else text
+
+
+def _parse_stamp(value: object, *, keep_offset: bool) -> tuple[int]:
+    text = _text(value, "a timestamp such as 2024-12-31T23:59:59Z").strip()
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        pass
+    else:
+        if moment.tzinfo is None or not keep_offset:
+            moment = moment.replace(tzinfo=UTC)
+        return ((moment - _EPOCH) // timedelta(microseconds=1),)
+    if infinite := _infinite(text, _STAMP_INFINITY):
+        return infinite
+    match = _STAMP.fullmatch(text)
+    if match is None:
+        raise ValueError("expected a timestamp such as 2024-12-31T23:59:59Z")
+    micros, east = _parse_clock(match[2]) if match[2] else (0, None)
+    total = _days(match[1] + (match[3] or "")) * _DAY + micros
+    return (total - (east or 0) * 1_000_000 if keep_offset else total,)
+
+
+def _parse_clock(text: str) -> tuple[int, int | None]:
+    """Microseconds of the day, and the offset east of UTC in seconds or None."""
+    match = _CLOCK.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("expected a time such as 23:59:59")
+    hours, minutes, seconds = int(match[1]), int(match[2]), int(match[3] or 0)
+    fraction = (match[4] or "0").ljust(9, "0")
+    micros = (hours * 3600 + minutes * 60 + seconds) * 1_000_000 + (int(fraction) + 500) // 1000
+    if minutes > 59 or seconds > 60 or micros > _DAY:
+        raise ValueError("the time of day is out of range")
+    zone = match[5]
+    if zone is None:
+        return micros, None
+    if zone in "zZ":
+        return micros, 0
+    digits = zone[1:].replace(":", "")
+    digits = digits.zfill(2) if len(digits) < 3 else digits.zfill(4)
+    east = int(digits[:2]) * 3600 + int(digits[2:4] or 0) * 60 + int(digits[4:6] or 0)
+    return micros, -east if zone[0] == "-" else east
+
+
+def _days(text: str) -> int:
+    match = _DATE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("expected a date such as 2024-12-31")
+    year, month, day = int(match[1]), int(match[2]), int(match[3])
+    if match[4]:
+        year = 1 - year
+    days = _ordinal(year, month, day)
+    if not 1 <= month <= 12 or _civil(days) != (year, month, day):
+        raise ValueError("there is no such day")
+    return days
+
+
+def _ordinal(year: int, month: int, day: int) -> int:
+    """Days since 2000-01-01, proleptic Gregorian (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms")."""
+    year -= month <= 2
+    era, of_era = divmod(year, 400)
+    of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
+    return era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468 - 10_957
+
+
+def _civil(days: int) -> tuple[int, int, int]:
+    """Year (0 is 1 BC), month and day of days since 2000-01-01; the inverse of _ordinal."""
+    era, of_era = divmod(days + 719_468 + 10_957, 146_097)
+    year_of_era = (of_era - of_era // 1460 + of_era // 36_524 - of_era // 146_096) // 365
+    of_year = of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    shifted = (5 * of_year + 2) // 153
+    month = shifted + 3 if shifted < 10 else shifted - 9
+    return year_of_era + era * 400 + (month <= 2), month, of_year - (153 * shifted + 2) // 5 + 1
+
+
+def _infinite(text: str, infinity: tuple[int, int]) -> tuple[int] | None:
+    return {"infinity": (infinity[0],), "-infinity": (infinity[1],)}.get(text.lower())
+
+
+def _scaled(number: str, unit: int) -> int:
+    """`number * unit`, rounded towards zero, without floats."""
+    whole, _, fraction = number.partition(".")
+    scaled: int = abs(int(whole)) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
+    return -scaled if number.startswith("-") else scaled
+
+
+def _text(value: object, expected: str) -> str:
+    if isinstance(value, str):
+        return value
+    raise ValueError(f"expected {expected}")

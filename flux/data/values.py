@@ -1,0 +1,316 @@
+"""Values between Postgres, JSON and asyncpg: exact both ways.
+
+Rows become JSON bytes that a guest reads as they are; parameters come as JSON and become what the prepared statement's types
+want. Codecs are binary throughout, so arrays, composites and ranges of them work too, and no session setting (TimeZone,
+DateStyle, extra_float_digits) can change what a value looks like. flux.data.connection installs the codecs on each connection.
+
+int8 and numeric are decimal strings; timestamptz is RFC 3339 with microseconds; bytea is {"$bytea": base64}; json and jsonb go through as
+the text Postgres holds, unparsed; NaN and the infinities are strings; ranges are text; composites are objects.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import re
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from datetime import time
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import asyncpg
+import msgspec
+import orjson
+from asyncpg.types import BitString, Path, Range
+
+from flux.data import temporal
+
+NAMED_TYPES = frozenset({"int8", "numeric", "timestamptz", "timestamp", "date", "bytea", "uuid"})
+"""Types whose JSON is not their natural form; a result names its columns of these."""
+
+_INT8 = struct.Struct(">q")
+_FLOAT8 = struct.Struct(">d")
+_FLOAT4 = struct.Struct(">f")
+_WHOLE = re.compile(r"\s*[+-]?\d+\s*")
+_RANGE = re.compile(
+    r'\s*(empty|([\[(])\s*("(?:[^"\\]|\\.|"")*"|[^,"]*),\s*("(?:[^"\\]|\\.|"")*"|[^\])"]*)([\])]))\s*', re.I
+)
+_INTEGERS = frozenset({"int2", "int4", "oid", "xid", "cid"})
+
+
+class _List(list[Any]):
+    """A JSON array that remembers its text, for a json or jsonb parameter."""
+
+    __slots__ = ("text",)
+    text: bytes
+
+
+class _Dict(dict[str, Any]):
+    """A JSON object that remembers its text."""
+
+    __slots__ = ("text",)
+    text: bytes
+
+
+_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=Decimal)
+
+
+def parameter(raw: msgspec.Raw) -> Any:
+    """One JSON value as a parameter: a scalar (numbers exact: int or Decimal), or a list or dict that keeps its text."""
+    data = bytes(raw)
+    value = _decoder.decode(data)
+    if isinstance(value, list):
+        array = _List(value)
+        array.text = data
+        return array
+    if isinstance(value, dict):
+        members = _Dict(value)
+        members.text = data
+        return members
+    return value
+
+
+def rows_json(rows: Sequence[asyncpg.Record], columns: Sequence[str], **more: object) -> bytes:
+    """`{"rows": [...], ...more}` as JSON bytes."""
+    document = {"rows": [dict(zip(columns, row, strict=True)) for row in rows], **more}
+    return orjson.dumps(document, default=_plain)
+
+
+def unique_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Column names with repeated ones told apart: the second `id` is `id_2`, so that no value is lost in an object."""
+    given: list[str] = list(names)
+    if len(set(given)) == len(given):
+        return tuple(given)
+    taken, out = set(given), list[str]()
+    seen: set[str] = set()
+    for name in given:
+        unique, count = name, 1
+        while unique in seen or (count > 1 and unique in taken):
+            count += 1
+            unique = f"{name}_{count}"
+        seen.add(unique)
+        out.append(unique)
+    return tuple(out)
+
+
+async def install_codecs(connection: asyncpg.Connection) -> None:
+    """Make `connection` read and write values as above. Costs no round trip: every type is a built-in one."""
+    for name, encoder, decoder, form in _CODECS:
+        await connection.set_type_codec(
+            name, schema="pg_catalog", encoder=encoder, decoder=decoder, format=form
+        )
+
+
+def coerce(values: Sequence[Any], types: Sequence[Any]) -> list[Any]:
+    """`values` as asyncpg's own codecs take them, where JSON could not say it: `"7"` for int4, text for ranges and bits.
+
+    Called only after asyncpg refused the values as they were. What can't be coerced is left as it is.
+
+    Args:
+        values: parameters as `parameter` made them.
+        types: asyncpg.Type of each, as prepared.
+    """
+    return [
+        _coerced(value, kind.name.removesuffix("[]"), kind.kind)
+        for value, kind in zip(values, types, strict=False)
+    ]
+
+
+def _coerced(value: Any, name: str, kind: str) -> Any:
+    if isinstance(value, list):
+        element = name.removeprefix("_") if kind == "array" or name.startswith("_") else name
+        return [_coerced(item, element, "scalar") for item in value]
+    if name in _INTEGERS:
+        return _whole_or_same(value)
+    if isinstance(value, str):
+        if name in {"bit", "varbit"} and not set(value) - {"0", "1"}:
+            return BitString(value.encode("ascii"))
+        if name == "bool" and value in {"true", "false"}:
+            return value == "true"
+        if kind == "multirange" or name.endswith("multirange"):
+            return [_range(match[0], name) for match in _RANGE.finditer(value.strip().strip("{}"))]
+        if kind == "range" or name.endswith("range"):
+            return _range(value, name)
+    return value
+
+
+def _range(text: str, name: str) -> Any:
+    match = _RANGE.fullmatch(text.strip().strip(","))
+    if match is None:
+        raise ValueError("expected a range such as `[1,10)`")
+    if match[1].lower() == "empty":
+        return Range(empty=True)
+    lower, upper = (_bound(part, name) for part in (match[3], match[4]))
+    return Range(lower, upper, lower_inc=match[2] == "[", upper_inc=match[5] == "]")
+
+
+def _bound(text: str, name: str) -> Any:
+    if text.startswith('"'):
+        text = re.sub(r'\\(.)|""', lambda m: m[1] or '"', text[1:-1])
+    elif not text.strip():
+        return None
+    return _whole_or_same(text) if name.startswith("int4") else text
+
+
+def _whole_or_same(value: Any) -> Any:
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value)
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        return int(value)
+    return value
+
+
+def _plain(value: object) -> object:
+    """What orjson can't write by itself, as something it can."""
+    if isinstance(value, Decimal):
+        return str(value) if not value.is_finite() else format(value, "f")
+    if isinstance(value, asyncpg.Record):
+        return dict(value.items())
+    if isinstance(value, Range):
+        return _range_text(value)
+    if isinstance(value, BitString):
+        return value.as_string().replace(" ", "")
+    if isinstance(value, Path):
+        return [tuple(point) for point in value.points]
+    if isinstance(value, time):
+        return value.isoformat()
+    if isinstance(value, tuple):
+        return tuple(value)
+    if isinstance(value, bytes):
+        return _bytea_json(value)
+    return str(value)
+
+
+def _range_text(value: Range[Any]) -> str:
+    if value.isempty:
+        return "empty"
+    lower, upper = ("" if bound is None else _bound_text(bound) for bound in (value.lower, value.upper))
+    return f"{'[' if value.lower_inc else '('}{lower},{upper}{']' if value.upper_inc else ')'}"
+
+
+def _bound_text(bound: object) -> str:
+    text = format(bound, "f") if isinstance(bound, Decimal) and bound.is_finite() else str(bound)
+    if text and not re.search(r'[\s"\\,()\[\]]', text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _read_int8(data: bytes) -> str:
+    return str(_INT8.unpack(data)[0])
+
+
+def _write_int8(value: object) -> bytes:
+    number = _integer(value)
+    try:
+        return _INT8.pack(number)
+    except struct.error as error:
+        raise ValueError("the number is out of range for int8") from error
+
+
+def _integer(value: object) -> int:
+    whole = _whole_or_same(value)
+    if isinstance(whole, int) and not isinstance(whole, bool):
+        return whole
+    raise ValueError("expected a whole number or a string of its digits")
+
+
+def _read_float8(data: bytes) -> float | str:
+    number: float = _FLOAT8.unpack(data)[0]
+    return number if math.isfinite(number) else _infinite(number)
+
+
+def _read_float4(data: bytes) -> float | str:
+    number: float = _FLOAT4.unpack(data)[0]
+    if not math.isfinite(number):
+        return _infinite(number)
+    for digits in range(6, 9):  # the shortest text that reads back as the same float4
+        short = float(f"{number:.{digits}g}")
+        if _FLOAT4.pack(short) == data:
+            return short
+    return float(f"{number:.9g}")
+
+
+def _infinite(number: float) -> str:
+    return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+
+
+def _float_writer(form: struct.Struct) -> Callable[[object], bytes]:
+    def write(value: object) -> bytes:
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
+            raise ValueError("expected a number")
+        try:
+            return form.pack(float(value))
+        except OverflowError as error:
+            raise ValueError("the number is out of range for a float") from error
+
+    return write
+
+
+def _write_numeric(value: object) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, int | str | Decimal | float):
+        raise ValueError("expected a number or a decimal string")
+    try:
+        return Decimal(value.strip() if isinstance(value, str) else value)
+    except InvalidOperation as error:
+        raise ValueError("expected a number or a decimal string") from error
+
+
+def _bytea_json(data: bytes) -> dict[str, str]:
+    return {"$bytea": base64.b64encode(data).decode("ascii")}
+
+
+def _write_bytea(value: object) -> bytes:
+    if isinstance(value, bytes | bytearray):
+        return bytes(value)
+    if isinstance(value, dict) and value.keys() == {"$bytea"} and isinstance(value["$bytea"], str):
+        try:
+            return base64.b64decode(value["$bytea"], validate=True)
+        except binascii.Error as error:
+            raise ValueError("$bytea is not base64") from error
+    raise ValueError('expected bytes as {"$bytea": "<base64>"}')
+
+
+def _exact(value: object) -> object:
+    if isinstance(value, Decimal):
+        return orjson.Fragment(str(value))
+    if isinstance(value, int):
+        return orjson.Fragment(str(value))
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _json_text(value: object) -> bytes:
+    if isinstance(value, _Dict | _List):
+        return value.text
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value).encode()
+    return orjson.dumps(value, default=_exact)
+
+
+def _read_json(data: bytes) -> orjson.Fragment:
+    return orjson.Fragment(data)
+
+
+def _read_jsonb(data: bytes) -> orjson.Fragment:
+    return orjson.Fragment(data[1:])
+
+
+def _write_jsonb(value: object) -> bytes:
+    return b"\x01" + _json_text(value)
+
+
+_CODECS: tuple[tuple[str, Callable[[Any], Any], Callable[[Any], Any], str], ...] = (
+    ("int8", _write_int8, _read_int8, "binary"),
+    ("float8", _float_writer(_FLOAT8), _read_float8, "binary"),
+    ("float4", _float_writer(_FLOAT4), _read_float4, "binary"),
+    ("bytea", _write_bytea, _bytea_json, "binary"),
+    ("json", _json_text, _read_json, "binary"),
+    ("jsonb", _write_jsonb, _read_jsonb, "binary"),
+    ("timestamptz", temporal.parse_timestamptz, temporal.timestamptz_text, "tuple"),
+    ("timestamp", temporal.parse_timestamp, temporal.timestamp_text, "tuple"),
+    ("date", temporal.parse_date, temporal.date_text, "tuple"),
+    ("time", temporal.parse_time, temporal.time_text, "tuple"),
+    ("timetz", temporal.parse_timetz, temporal.timetz_text, "tuple"),
+    ("interval", temporal.parse_interval, temporal.interval_text, "tuple"),
+)
