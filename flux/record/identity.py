@@ -6,7 +6,8 @@ import hashlib
 import os
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 
 HEX_ID = re.compile(r"[0-9a-f]{32}")
 HEX_PREFIX = re.compile(r"[0-9a-f]{4,32}")
@@ -29,7 +30,12 @@ def outside_id(system_identifier: str, database: str, xid: int) -> str:
 
 def day_of(ns: int) -> str:
     """The UTC day, `YYYY-MM-DD`, of a wall-clock time in nanoseconds since the epoch."""
-    return datetime.fromtimestamp(ns // 1_000_000_000, UTC).strftime("%Y-%m-%d")
+    return _day(ns // 86_400_000_000_000)
+
+
+@lru_cache(maxsize=64)
+def _day(days: int) -> str:
+    return (date(1970, 1, 1) + timedelta(days=days)).isoformat()
 
 
 def rfc3339(ns: int) -> str:
