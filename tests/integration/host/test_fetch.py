@@ -18,13 +18,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from local_http import HttpServer, Received, answer
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from flux.host.arguments import InvalidArguments
 from flux.host.fetch import FetchClient
 from flux.record.call import HostCall, Outcome
+from tests.integration.host.local_http import HttpServer, Received, answer
 
 KEY = "0123456789abcdef0123456789abcdef-3"
 
