@@ -66,7 +66,7 @@ class _Run:
         self.answer = answer
         self.timeout = timeout
         self.last = 0
-        self.open: set[asyncio.Task[None]] = set()
+        self.open: dict[int, asyncio.Task[None]] = {}
         self.settled: asyncio.Future[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
 
@@ -340,9 +340,10 @@ class GuestProcess(asyncio.Protocol):
             self._write(encode({"t": "ping", "k": self._pings}))
 
     async def _abandon(self, run: _Run) -> None:
-        for task in run.open:
+        tasks = set(run.open.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.wait(run.open, timeout=CANCEL_WITHIN)
+        await asyncio.wait(tasks, timeout=CANCEL_WITHIN)
 
     async def _perform(self, run: _Run, call: HostCall) -> None:
         """One host call. The reply is written in the step in which the outcome is known: that step is its place in the order."""
@@ -395,10 +396,12 @@ class GuestProcess(asyncio.Protocol):
 
     def _take(self, header: Header, body: bytes) -> None:
         kind = header["t"]
-        if kind == "call" or kind == "note":
+        if kind in ("call", "note"):
             self._take_call(kind, header, body)
-        elif kind == "done" or kind == "error":
+        elif kind in ("done", "error"):
             self._take_end(kind, header, body)
+        elif kind == "abort":
+            self._take_abort(header)
         elif kind == "pong":
             self._pinged = None
         elif kind in ("booted", "ready", "failed"):
@@ -434,13 +437,20 @@ class GuestProcess(asyncio.Protocol):
         if len(run.open) >= MOST_OPEN_CALLS or self._held > MOST_HELD:
             raise RuntimeFault("more host calls open at once than are allowed")
         task = self._loop.create_task(self._perform(run, HostCall(op, body, n, tx, span)))
-        run.open.add(task)
+        run.open[n] = task
         self._calls.add(task)
-        task.add_done_callback(lambda task: self._call_ended(run, task, len(body)))
+        task.add_done_callback(lambda task: self._call_ended(run, n, task, len(body)))
 
-    def _call_ended(self, run: _Run, task: asyncio.Task[None], size: int) -> None:
+    def _take_abort(self, header: Header) -> None:
+        """The guest gave up a call (a cleared timer, an aborted fetch): it is cancelled, and no reply is sent."""
+        run = self._runs.get(header["i"])
+        task = run.open.get(header["n"]) if run is not None else None
+        if task is not None:
+            task.cancel()
+
+    def _call_ended(self, run: _Run, n: int, task: asyncio.Task[None], size: int) -> None:
         self._held -= size
-        run.open.discard(task)
+        del run.open[n]
         self._calls.discard(task)
         if run.settled is not None and not run.open and not run.settled.done():
             run.settled.set_result(None)
@@ -529,7 +539,7 @@ class GuestProcess(asyncio.Protocol):
         if milestone is not None and not milestone.done():
             milestone.set_exception(self._death())
         for run in list(self._runs.values()):
-            for task in run.open:
+            for task in run.open.values():
                 task.cancel()
             if not run.answer.done():
                 run.answer.set_exception(self._death())

@@ -1,0 +1,81 @@
+// console.* and ctx.log as `log` notes of the invocation they happen in; outside any, as lines on stderr. Also where errors go that
+// nobody handles.
+
+import { describe } from "./errors.ts";
+import { note } from "./host.ts";
+import { scope, sources } from "./invocation.ts";
+import { isArray, ObjectDefineProperty, parse, stringify, utf8 } from "./primordials.ts";
+
+// deno-lint-ignore no-explicit-any
+const internal = (Deno as any)[(Deno as any).internal];
+const RealConsole = internal.Console as new (print: (text: string, level: number) => void) => Console;
+const inspectArgs = internal.inspectArgs as (args: unknown[]) => string;
+const writeError = Deno.stderr.writeSync.bind(Deno.stderr);
+const LEVELS = ["debug", "info", "warn", "error", "error"];
+const LONGEST = 256 * 1024;
+
+/** Write a line to stderr: the host shows it with the function's name. */
+export function stray(text: string): void {
+  writeError(utf8(text.endsWith("\n") ? text : `${text}\n`));
+}
+
+/** Log one line. `fields` is JSON text of an object, or undefined. */
+export function log(level: string, message: string, fields?: string): void {
+  const text = (message.length > LONGEST ? `${message.slice(0, LONGEST)}…` : message).toWellFormed();
+  const json = `{"level":"${level}","message":${stringify(text)}${fields === undefined ? "" : `,"fields":${fields}`}}`;
+  if (note("log", json) === 0) stray(`${level}: ${text}`);
+}
+
+/** Log an error that nobody handled: it belongs to the running invocation but doesn't end it. */
+export function report(error: unknown): void {
+  const { type, message, stack } = parse(describe(error));
+  if (scope()?.invocation.ended === false) log("error", `Unhandled: ${stack || `${type}: ${message}`}`);
+  else stray(`Unhandled after the handler had returned: ${stack || `${type}: ${message}`}`);
+}
+
+function fieldsOf(value: unknown): string | undefined {
+  if (typeof value !== "object" || value === null || isArray(value) || value instanceof Error) return undefined;
+  try {
+    const text = stringify(value, (_, inner) => typeof inner === "bigint" ? String(inner) : inner) as string | undefined;
+    return text?.startsWith("{") ? text : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function logger(level: string) {
+  return (...args: unknown[]): void => {
+    const fields = args.length === 2 && typeof args[0] === "string" ? fieldsOf(args[1]) : undefined;
+    log(level, inspectArgs(fields === undefined ? args : [args[0]]), fields);
+  };
+}
+
+/** `ctx.log`: callable (info), with a method per level. */
+export const ctxLog = Object.freeze(
+  Object.assign(logger("info"), { debug: logger("debug"), info: logger("info"), warn: logger("warn"), error: logger("error") }),
+);
+
+/** Replace the realm's console and take over what nobody handles. Called once, before user code. */
+export function installConsole(): void {
+  const fresh = new RealConsole((text, level) => {
+    const line = text.endsWith("\n") ? text.slice(0, -1) : text;
+    if (line !== "" || level !== 4) log(LEVELS[level] ?? "info", line);
+  });
+  const timers: Map<string, number> = new Map();
+  const elapsed = (label: string) => `${label}: ${(sources().now - (timers.get(label) ?? sources().now)) / 1000}ms`;
+  fresh.time = (label = "default") => void timers.set(label, sources().now);
+  fresh.timeLog = (label = "default", ...rest) => log("info", inspectArgs([elapsed(label), ...rest]));
+  fresh.timeEnd = (label = "default") => {
+    log("info", elapsed(label));
+    timers.delete(label);
+  };
+  ObjectDefineProperty(globalThis, "console", { value: fresh, writable: true, configurable: true, enumerable: false });
+  addEventListener("unhandledrejection", (event) => {
+    event.preventDefault();
+    report(event.reason);
+  });
+  addEventListener("error", (event) => {
+    event.preventDefault();
+    report(event.error);
+  });
+}

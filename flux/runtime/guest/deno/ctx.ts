@@ -1,0 +1,112 @@
+// `ctx`: what a handler is given beside its input. The same object shape as in Python; its types are in types/index.d.ts.
+
+import { ctxLog } from "./console.ts";
+import { db } from "./db.ts";
+import { describe } from "./errors.ts";
+import { fetch } from "./fetch.ts";
+import type { Header } from "./frames.ts";
+import { note } from "./host.ts";
+import { scope, within } from "./invocation.ts";
+import { fromUtf8, parse, RealHeaders, stringify } from "./primordials.ts";
+import { invoke, push, secret } from "./queue.ts";
+import { sleep } from "./timers.ts";
+
+const queue = Object.freeze({ push: (name: string, payload?: unknown, options?: Parameters<typeof push>[2]) => push(name, payload, options) });
+const secrets = Object.freeze({ get: secret });
+const trace = Object.freeze({ span });
+let env: Readonly<Record<string, string>> = Object.freeze({});
+
+/** Give ctx.env its values. */
+export function setEnv(values: Record<string, string>): void {
+  env = Object.freeze(values);
+}
+
+/** Run `work` inside a span of the trace. */
+async function span<T>(name: string, work: () => Promise<T> | T, attributes?: Record<string, unknown>): Promise<T> {
+  if (typeof name !== "string" || typeof work !== "function") throw new TypeError("ctx.trace.span takes a name and a function.");
+  const here = scope();
+  const rest = attributes === undefined ? "" : `,"attributes":${stringify(attributes)}`;
+  const n = note("span.start", `{"name":${stringify(name.toWellFormed())}${rest}}`);
+  if (here === undefined || n === 0) return await work();
+  try {
+    const result = await within({ invocation: here.invocation, span: n }, async () => await work());
+    note("span.end", `{"start":${n}}`, here);
+    return result;
+  } catch (error) {
+    const { type, message } = parse(describe(error));
+    note("span.end", `{"start":${n},"error":${stringify({ type, message })}}`, here);
+    throw error;
+  }
+}
+
+/** The HTTP request (or what stands for one) behind the invocation. */
+class Request {
+  readonly method: string;
+  readonly url: string;
+  readonly path: string;
+  readonly params: Record<string, string>;
+  /** The bytes that came. */
+  readonly body: Uint8Array;
+  readonly #query: Record<string, string[]>;
+  readonly #rawHeaders: [string, string][];
+  #headers: Headers | undefined;
+
+  constructor(header: Header, body: Uint8Array) {
+    this.method = header.method;
+    this.url = header.url;
+    this.path = header.path;
+    this.params = header.params ?? {};
+    this.body = body;
+    this.#query = header.query ?? {};
+    this.#rawHeaders = header.headers ?? [];
+  }
+
+  /** By name: the value, or the values where it was given more than once. */
+  get query(): Record<string, string | string[]> {
+    const values: Record<string, string | string[]> = {};
+    for (const name of Object.keys(this.#query)) values[name] = this.#query[name].length === 1 ? this.#query[name][0] : this.#query[name];
+    return values;
+  }
+
+  get headers(): Headers {
+    return this.#headers ??= new RealHeaders(this.#rawHeaders);
+  }
+
+  text(): string {
+    return fromUtf8(this.body as Uint8Array<ArrayBuffer>);
+  }
+
+  json(): unknown {
+    return parse(this.text());
+  }
+}
+
+/** Made anew for each invocation. */
+export class Context {
+  readonly requestId: string;
+  readonly traceId: string;
+  readonly spanId: string;
+  readonly #header: Header;
+  readonly #body: Uint8Array;
+  #request: Request | undefined;
+
+  constructor(header: Header, body: Uint8Array) {
+    this.requestId = header.request_id;
+    this.traceId = header.trace_id;
+    this.spanId = header.span_id;
+    this.#header = header.request ?? {};
+    this.#body = body;
+  }
+
+  get request(): Request {
+    return this.#request ??= new Request(this.#header, this.#body);
+  }
+
+  get env(): Readonly<Record<string, string>> {
+    return env;
+  }
+
+  static {
+    Object.assign(Context.prototype, { db, queue, secrets, trace, invoke, sleep, fetch, log: ctxLog });
+  }
+}

@@ -1,0 +1,108 @@
+// ctx.db: queries, SQL and transactions as host calls; and the values that JSON can't hold, on the way out and in.
+
+import { ask, call } from "./host.ts";
+import { fromBase64, hasOwn, isArray, stringify, toBase64 } from "./primordials.ts";
+import { push, type PushOptions } from "./queue.ts";
+
+interface Answer {
+  rows: Record<string, unknown>[];
+  count: number;
+  tag?: string;
+  types?: Record<string, string>;
+}
+
+type Rows = Record<string, unknown>[] & { count: number; tag?: string };
+
+/** Arguments of a database call as JSON: bigint becomes a decimal string, bytes become `{"$bytea": base64}`, the rest is JSON's. */
+export function encode(value: unknown): string {
+  return stringify(plain(value, 0));
+}
+
+function plain(value: unknown, depth: number): unknown {
+  if (typeof value === "bigint") return value.toString();
+  if (typeof value !== "object" || value === null) return value;
+  if (depth > 100) throw new TypeError("A value for the database is nested too deeply, or contains itself.");
+  if (ArrayBuffer.isView(value)) return { $bytea: toBase64(new Uint8Array(value.buffer, value.byteOffset, value.byteLength)) };
+  if (value instanceof ArrayBuffer) return { $bytea: toBase64(new Uint8Array(value)) };
+  if (isArray(value)) {
+    const copy: unknown[] = [];
+    for (let i = 0; i < value.length; i++) copy[i] = plain(value[i], depth + 1);
+    return copy;
+  }
+  if (typeof (value as { toJSON?: unknown }).toJSON === "function") return value;
+  const copy: Record<string, unknown> = {};
+  for (const key of Object.keys(value)) copy[key] = plain((value as Record<string, unknown>)[key], depth + 1);
+  return copy;
+}
+
+function decode({ rows, count, tag, types }: Answer): Rows {
+  if (types !== undefined) {
+    for (const column of Object.keys(types)) {
+      if (types[column] !== "bytea") continue;
+      for (const row of rows) {
+        const value = row[column] as { $bytea?: string } | null;
+        if (value !== null && typeof value === "object" && hasOwn(value, "$bytea")) row[column] = fromBase64(value.$bytea!);
+      }
+    }
+  }
+  Object.defineProperty(rows, "count", { value: count, enumerable: false });
+  if (tag !== undefined) Object.defineProperty(rows, "tag", { value: tag, enumerable: false });
+  return rows as Rows;
+}
+
+/** What `ctx.db` and a transaction share. */
+class Queries {
+  readonly #tx: number | undefined;
+
+  constructor(tx: number | undefined) {
+    this.#tx = tx;
+  }
+
+  /** A query by its parts. */
+  async query(spec: Record<string, unknown>): Promise<Rows> {
+    return decode(await call<Answer>("db.query", encode(spec), this.#tx));
+  }
+
+  /** A statement with `$1`... */
+  async sql(text: string, params: unknown[] = []): Promise<Rows> {
+    if (typeof text !== "string") throw new TypeError("ctx.db.sql takes the statement's text and an array of parameters.");
+    if (!isArray(params)) throw new TypeError("ctx.db.sql takes its parameters as an array.");
+    return decode(await call<Answer>("db.sql", `{"text":${stringify(text)},"params":${encode(params)}}`, this.#tx));
+  }
+}
+
+class Transaction extends Queries {
+  readonly queue: { push: (name: string, payload?: unknown, options?: PushOptions) => Promise<unknown> };
+
+  constructor(tx: number) {
+    super(tx);
+    this.queue = { push: (name, payload, options) => push(name, payload, options, tx) };
+  }
+}
+
+class Database extends Queries {
+  constructor() {
+    super(undefined);
+  }
+
+  /** Run `work` in a transaction: committed when it returns, rolled back when it throws. */
+  async transaction<T>(
+    work: (tx: Transaction) => Promise<T> | T,
+    { isolation, readonly }: { isolation?: string; readonly?: boolean } = {},
+  ): Promise<T> {
+    if (typeof work !== "function") throw new TypeError("ctx.db.transaction takes a function: async (tx) => { ... }.");
+    const begun = ask("db.begin", stringify({ isolation, readonly }));
+    await begun.answer;
+    let result: T;
+    try {
+      result = await work(new Transaction(begun.n));
+    } catch (error) {
+      await call("db.rollback", "{}", begun.n).catch(() => undefined);
+      throw error;
+    }
+    await call("db.commit", "{}", begun.n);
+    return result;
+  }
+}
+
+export const db = Object.freeze(new Database());

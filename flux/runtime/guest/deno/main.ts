@@ -1,0 +1,133 @@
+// The guest's entry: boots, waits for `start`, loads the user's module by a dynamic import (under the scoped read permission; a static
+// one would bypass it), then runs invocations as they come. Nothing here is reachable from user code.
+
+import "./primordials.ts";
+import { hasCommonJs, guardRequire } from "./commonjs.ts";
+import { installConsole, stray } from "./console.ts";
+import { installClock } from "./clock.ts";
+import { installRandom } from "./crypto.ts";
+import { Context, setEnv } from "./ctx.ts";
+import { describe, describeLoad, setRoot } from "./errors.ts";
+import { type Header, open } from "./frames.ts";
+import { installGlobals } from "./globals.ts";
+import { abandon, answer, connect } from "./host.ts";
+import { begin, Invocation, within } from "./invocation.ts";
+import { bytesSubarray, fromUtf8, mapDelete, mapGet, mapSet, parse, stringify } from "./primordials.ts";
+import { finished, isResponse, returned } from "./response.ts";
+import { installTimers } from "./timers.ts";
+
+type Handler = (given: { input: unknown; ctx: Context }) => unknown;
+
+const versions = { ...Deno.version };
+const exit = Deno.exit;
+const wire = open();
+const running: Map<number, Invocation> = new Map();
+let handler: Handler | undefined;
+
+async function load(frame: Header): Promise<void> {
+  setRoot(frame.root);
+  setEnv(frame.env ?? {});
+  begin(frame.now, frame.seed);
+  try {
+    if (hasCommonJs(frame.root)) await guardRequire();
+    const path = `${frame.root}/${frame.entry}`.split("/").map(encodeURIComponent).join("/");
+    handler = find((await import(`file://${path}`)).default, frame);
+  } catch (error) {
+    wire.send(`{"t":"failed","error":${describeLoad(error)}}`);
+    return;
+  }
+  wire.send('{"t":"ready"}');
+}
+
+function find(exported: unknown, frame: Header): Handler {
+  if (typeof exported === "function") return exported as Handler;
+  const defined = exported as { name?: string; handler?: Handler } | undefined;
+  if (typeof defined?.handler === "function") {
+    if (typeof defined.name === "string" && defined.name !== frame.function) {
+      stray(`warning: defineFunction says \`${defined.name}\`, but the folder's name counts: \`${frame.function}\`.`);
+    }
+    return (given) => defined.handler!(given);
+  }
+  throw new TypeError(`functions/${frame.entry} has no handler: \`export default defineFunction({ name, handler })\`, or a function.`);
+}
+
+function invoke(frame: Header, payload: Uint8Array<ArrayBuffer>): void {
+  const invocation = new Invocation(frame.i, frame.now, frame.seed);
+  mapSet(running, frame.i, invocation);
+  const size: number = frame.body_size;
+  const body = size === payload.length ? payload : bytesSubarray(payload, 0, size);
+  invocation.deliver(() => within({ invocation, span: undefined }, () => run(invocation, frame, body, payload)));
+}
+
+async function run(invocation: Invocation, frame: Header, body: Uint8Array, payload: Uint8Array<ArrayBuffer>): Promise<void> {
+  try {
+    const input = payload.length === 0 ? null : inputOf(size(payload, body));
+    const value = await handler!({ input, ctx: new Context(frame, body) });
+    if (isResponse(value)) {
+      const [header, bytes] = await finished(invocation, value);
+      end(invocation, header, bytes);
+    } else {
+      end(invocation, `{"t":"done","i":${invocation.number}}`, returned(value));
+    }
+  } catch (error) {
+    end(invocation, `{"t":"error","i":${invocation.number},"error":${describe(error)}}`);
+  }
+}
+
+function size(payload: Uint8Array<ArrayBuffer>, body: Uint8Array): Uint8Array<ArrayBuffer> {
+  return body.length === payload.length ? payload : bytesSubarray(payload, body.length, payload.length);
+}
+
+/** The handler's input; a body that isn't JSON (a form, plain text) is given as text. */
+function inputOf(bytes: Uint8Array<ArrayBuffer>): unknown {
+  const text = fromUtf8(bytes);
+  try {
+    return parse(text);
+  } catch {
+    return text;
+  }
+}
+
+/** The handler has settled: timers are dropped, other open calls the host waits for. */
+function end(invocation: Invocation, header: string, body?: string | Uint8Array): void {
+  if (invocation.ended) return;
+  invocation.pending.forEach((pending, n) => {
+    if (pending.op === "sleep") abandon(invocation, n);
+  });
+  invocation.ended = true;
+  if (invocation.pending.size === 0) mapDelete(running, invocation.number);
+  wire.send(header, body);
+}
+
+function take(frame: Header, body: Uint8Array<ArrayBuffer>): void {
+  switch (frame.t) {
+    case "reply": {
+      const invocation = mapGet(running, frame.i);
+      if (invocation === undefined) return;
+      if (invocation.ended && invocation.pending.size <= 1) mapDelete(running, frame.i);
+      answer(invocation, frame, body);
+      return;
+    }
+    case "invoke":
+      return invoke(frame, body);
+    case "ping":
+      return wire.send(`{"t":"pong","k":${frame.k}}`);
+    case "cancel": {
+      const invocation = mapGet(running, frame.i);
+      if (invocation !== undefined) invocation.ended = true;
+      mapDelete(running, frame.i);
+      return;
+    }
+    case "start":
+      void load(frame);
+  }
+}
+
+connect(wire);
+installConsole();
+installClock();
+installRandom();
+installTimers();
+installGlobals();
+wire.send(`{"t":"booted","guest":${stringify(versions)}}`);
+wire.serve(take, () => undefined).finally(() => exit(0));
