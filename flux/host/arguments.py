@@ -121,7 +121,7 @@ class SpanEnd(msgspec.Struct):
 class Query(msgspec.Struct):
     """The one member of `db.query` that tells a read from a write."""
 
-    operation: Raw = Raw(b"")
+    operation: str = "select"
 
 
 class Anything(msgspec.Struct):

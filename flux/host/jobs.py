@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,9 +17,10 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from flux import semconv
+from flux.data.errors import call_error
 from flux.errors import StoreError
 from flux.host.arguments import Push
-from flux.record.call import CallError, Outcome
+from flux.record.call import Outcome
 from flux.store.database import Store
 from flux.store.sql import Queries
 
@@ -29,9 +29,11 @@ log = logging.getLogger("flux.host")
 CHANNEL = "flux_jobs"
 """What workers LISTEN to."""
 
+OUTAGE = (asyncpg.PostgresError, asyncpg.InterfaceError, StoreError, OSError)
+"""What Postgres raises, and what is raised where it can't be reached."""
+
 _TRACER = trace.get_tracer("flux.queue")
 _SQL = Queries("flux.host")
-_WORD = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 class Jobs:
@@ -71,18 +73,13 @@ class Jobs:
                         seq,
                         traceparent(span),
                     )
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, StoreError, OSError) as error:
-                failure = _failure(push.name, error)
-                span.set_status(Status(StatusCode.ERROR, failure.message))
-                span.set_attribute(semconv.ERROR_TYPE, failure.type)
-                return Outcome(error=failure, span_id=_span_id(span))
+            except OUTAGE as error:
+                return self.describe(span, Outcome(error=call_error(error)))
             assert row is not None
-            span.set_attribute(semconv.MESSAGING_MESSAGE_ID, row["id"])
             if not row["duplicate"]:
                 self.ring()
-            return Outcome(
-                result=orjson.dumps({"id": row["id"], "duplicate": row["duplicate"]}), span_id=_span_id(span)
-            )
+            result = orjson.dumps({"id": row["id"], "duplicate": row["duplicate"]})
+            return self.describe(span, Outcome(result=result))
 
     @contextmanager
     def producing(self, name: str) -> Iterator[Span]:
@@ -97,6 +94,18 @@ class Jobs:
             },
         ) as span:
             yield span
+
+    def describe(self, span: Span, outcome: Outcome) -> Outcome:
+        """Say on a PRODUCER span what came of the push, and in the outcome which span it was."""
+        if outcome.error is not None:
+            span.set_status(Status(StatusCode.ERROR, outcome.error.message))
+            span.set_attribute(semconv.ERROR_TYPE, outcome.error.type)
+        elif outcome.result is not None:
+            span.set_attribute(semconv.MESSAGING_MESSAGE_ID, orjson.loads(outcome.result)["id"])
+        where = span.get_span_context()
+        if where.is_valid:
+            outcome.span_id = format(where.span_id, "016x")
+        return outcome
 
     def ring(self) -> None:
         """Wake the workers: one NOTIFY for all rings while the last was on its way; if lost, they poll."""
@@ -115,7 +124,7 @@ class Jobs:
             try:
                 async with self._store.internal() as connection:
                     await connection.execute(_SQL.notify)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, StoreError, OSError) as error:
+            except OUTAGE as error:
                 log.warning("could not notify the workers (they poll): %s", error)
 
 
@@ -125,17 +134,3 @@ def traceparent(span: Span) -> str | None:
     if not where.is_valid:
         return None
     return f"00-{where.trace_id:032x}-{where.span_id:016x}-{where.trace_flags:02x}"
-
-
-def _span_id(span: Span) -> str | None:
-    where = span.get_span_context()
-    return format(where.span_id, "016x") if where.is_valid else None
-
-
-def _failure(name: str, error: Exception) -> CallError:
-    """Postgres' own condition name where it answered, else connection_failure (its name for 08006)."""
-    if isinstance(error, asyncpg.PostgresError):
-        condition = _WORD.sub("_", type(error).__name__.removesuffix("Error")).lower()
-        detail = {"sqlstate": error.sqlstate} if error.sqlstate else {}
-        return CallError(condition, f"queue.push {name}: {error}", detail)
-    return CallError("connection_failure", f"queue.push {name}: Postgres can't be reached: {error}")

@@ -135,8 +135,8 @@ class Live:
         push = decode(call, _PUSH)
         if call.tx is None:
             return await self._jobs.push(push, request_id=self._request_id, seq=call.seq)
-        with self._jobs.producing(push.name):
-            outcome = await self._session.perform(call)
+        with self._jobs.producing(push.name) as span:
+            outcome = self._jobs.describe(span, await self._session.perform(call))
         if outcome.error is None:
             self._pushed_in.add(call.tx)
         return outcome

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
 from msgspec import Raw
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
@@ -169,8 +170,8 @@ def leaves(call: HostCall) -> bool:
     if op != "db.query":
         return False
     try:
-        return bytes(decode(call, _QUERY).operation) not in {b'"select"', b""}
-    except InvalidArguments:
+        return _QUERY.decode(call.arguments).operation != "select"
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return False
 
 

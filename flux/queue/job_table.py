@@ -7,15 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
-
-from flux.errors import StoreError
 from flux.queue.job import Job
 from flux.store.database import Store
 from flux.store.sql import Queries
-
-OUTAGE = (asyncpg.PostgresError, asyncpg.InterfaceError, StoreError, OSError)
-"""What is raised while Postgres is away or coming back: to be tried again."""
 
 _SQL = Queries("flux.queue")
 

@@ -8,8 +8,7 @@ import logging
 import asyncpg
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-from flux.host.jobs import CHANNEL
-from flux.queue.job_table import OUTAGE
+from flux.host.jobs import CHANNEL, OUTAGE
 from flux.store.database import Store
 
 log = logging.getLogger("flux.queue")

@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from flux.errors import Overloaded, SpoolError
+from flux.host.jobs import OUTAGE
 from flux.queue.backoff import Backoff
 from flux.queue.job import Job, JobResult
-from flux.queue.job_table import OUTAGE, Acknowledgement, JobTable
+from flux.queue.job_table import Acknowledgement, JobTable
 from flux.queue.listener import Listener
 from flux.store.database import Store
 
