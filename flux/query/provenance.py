@@ -30,7 +30,8 @@ TIMEOUT_MS = 1000
 """Looking for writers is an extra: it gives up after so long."""
 
 _DETAIL = re.compile(
-    r'Key \((?P<columns>.+?)\)=\((?P<values>.*)\) (?:already exists|is not present in table "(?P<other>[^"]+)")'
+    r"Key \((?P<columns>.+?)\)=\((?P<values>.*)\) "
+    r'(?:already exists|is not present in table "(?P<other>[^"]+)")'
 )
 _Q = Queries("flux.query")
 

@@ -28,12 +28,16 @@ class Source(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """Give everything back."""
+        ...
+
 
 class Reader:
     """Answers from one database. Any number of questions at once, each on a connection of its own.
 
     Args:
-        store: where connections come from; the caller opens and closes it.
+        store: where connections come from; `close` closes it.
         spool_dir: the project's spools, where this machine has them: `last` then waits, at most half a
             second, until what they hold has been stored.
     """
@@ -41,6 +45,10 @@ class Reader:
     def __init__(self, store: Source, *, spool_dir: Path | None = None) -> None:
         self._store = store
         self._spool_dir = spool_dir
+
+    async def close(self) -> None:
+        """Close the store. Idempotent where the store's `close` is."""
+        await self._store.close()
 
     async def executions(
         self,

@@ -91,7 +91,7 @@ async def read_key(connection: Connection[Any], table: Table, text: str) -> Key:
     if not table.key:
         raise UsageError(
             f"`{table.shown}` has no primary key, so its rows can't be told apart.",
-            f"See all its changes with: flux query \"select * from flux.mutations where table_name = '{table.name}'\"",
+            f"See its changes: flux query \"select * from flux.mutations where table_name = '{table.name}'\"",
         )
     values = _split(table, text)
     if not table.exists:

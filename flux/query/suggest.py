@@ -146,7 +146,7 @@ def _check(facts: Facts) -> list[Suggestion]:
 def _undefined_table(facts: Facts) -> list[Suggestion]:
     return _one(
         "Put the table into a file under schema/ and run `flux db push`.",
-        f"{facts.cause.message[:1].upper()}{facts.cause.message[1:]}: the schema in the database is older than the code.",
+        f"The schema in the database is older than the code: {facts.cause.message}.",
     )
 
 
@@ -175,7 +175,7 @@ def _deadline(facts: Facts) -> list[Suggestion]:
         reason = f"Its slowest call, {_name(slowest)}, took {slowest['duration_ms']:,.0f} of {took}."
     else:
         reason = f"It made no call that took long: {took} went into its own code, a loop perhaps."
-    text = f'Raise "timeout_ms" in functions/{facts.execution["function"]}/flux.json, or move the slow part to a job.'
+    text = f'Raise "timeout_ms" in functions/{facts.execution["function"]}/flux.json, or move slow work to a job.'
     return _one(text, reason)
 
 
@@ -193,7 +193,7 @@ def _fetch_timeout(facts: Facts) -> list[Suggestion]:
         return _deadline(facts)
     took = f" for {call['duration_ms']:,.0f} ms" if call["duration_ms"] else ""
     return _one(
-        f"Give the request to {_host(_url(facts))} a time limit of its own and a fallback, or move it to a job.",
+        f"Give the request to {_host(_url(facts))} a time limit and a fallback, or move it to a job.",
         f"The function waited{took} for {_url(facts)}.",
     )
 
@@ -240,10 +240,10 @@ def _wrong_method(facts: Facts) -> list[Suggestion]:
     allowed = [route for route in facts.routes if _fits(route.route, path)]
     if not allowed:
         return []
-    route = allowed[0]
+    route, methods = allowed[0], ", ".join(sorted({each.method for each in allowed}))
     return _one(
         f'Send {route.method} {path}, or set "method": "{method}" in functions/{route.function}/flux.json.',
-        f"`{route.function}` takes {', '.join(sorted({r.method for r in allowed}))} at {route.route}, not {method}.",
+        f"`{route.function}` takes {methods} at {route.route}, not {method}.",
     )
 
 

@@ -1,0 +1,44 @@
+"""The project that a command runs in, and the record it reads. The one place where the CLI opens anything."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flux.config import Config, find_root, load
+from flux.errors import UsageError
+
+if TYPE_CHECKING:
+    from flux.query.reader import Reader
+
+
+def project_config() -> Config:
+    """The configuration of the project at or above the working folder.
+
+    Raises:
+        UsageError: there is none.
+        ConfigError: its flux.toml or the environment is wrong.
+    """
+    here = Path.cwd()
+    root = find_root(here)
+    if root is None and (here / "functions").is_dir():
+        root = here
+    if root is None:
+        raise UsageError(
+            f"{here} is not in a Flux project: no flux.toml here or above.", "Make one: flux init my-app"
+        )
+    return load(root)
+
+
+@asynccontextmanager
+async def reader() -> AsyncIterator[Reader]:
+    """A Reader of the project's record for the length of one command."""
+    from flux.app.reader import open_reader
+
+    opened = await open_reader(project_config())
+    try:
+        yield opened
+    finally:
+        await opened.close()

@@ -1,0 +1,165 @@
+"""A host call in one line: what was asked, what came of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flux.cli.render.ansi import Text
+from flux.cli.render.safe import safe
+from flux.cli.render.values import compact, duration, plural, short, sql
+from flux.query.shapes import Shape
+
+ARGUMENTS = 60
+"""Cells that arguments take at most."""
+
+STYLES = {
+    "db": "blue",
+    "fetch": "magenta",
+    "queue": "cyan",
+    "invoke": "green",
+    "secrets": "yellow",
+    "sleep": "grey",
+}
+
+
+def style_of(op: str) -> str:
+    """The colour of a kind of call."""
+    return STYLES.get(op.partition(".")[0], "cyan")
+
+
+def label(call: Shape) -> Text:
+    """What a call asked for and, behind an arrow, what it got."""
+    asked: dict[str, Any] = call["arguments"] if isinstance(call["arguments"], dict) else {}
+    answer: Any = call["result"]
+    result: dict[str, Any] = answer if isinstance(answer, dict) else {}
+    line = _ASKED.get(call["op"], _other)(call["op"], asked, style_of(call["op"]))
+    outcome = _outcome(call, result)
+    if outcome:
+        line.add(" → ", "dim").join(outcome)
+    if call["status"] == "unknown":
+        line.add("  sent, answer unknown", "bold magenta")
+    elif call["status"] == "abandoned":
+        line.add("  abandoned", "yellow")
+    return line
+
+
+def family(call: Shape) -> str:
+    """What makes two calls 'the same again': their op and what they ask, values apart."""
+    asked: dict[str, Any] = call["arguments"] if isinstance(call["arguments"], dict) else {}
+    named = (asked.get(name) for name in ("operation", "table", "text", "method", "name", "key"))
+    where = str(asked.get("url", "")).partition("?")[0].rpartition("/")[0]
+    return "\0".join([call["op"], where, *(str(part) for part in named if part is not None)])
+
+
+def failure(error: Shape, cells: int) -> list[Text]:
+    """A failed call's error, and what the server said besides."""
+    lines = [
+        Text.of(
+            (f"✗ {safe(str(error.get('type')))}", "bold red"),
+            (f"  {safe(str(error.get('message') or ''))}", "red"),
+        )
+    ]
+    detail = error.get("detail") or {}
+    for name in ("detail", "hint"):
+        if detail.get(name):
+            lines.append(Text.of((f"  {safe(str(detail[name]))}", "dim")))
+    return [line.cut(cells) for line in lines]
+
+
+def _query(_op: str, asked: dict[str, Any], style: str) -> Text:
+    operation = str(asked.get("operation") or "select")
+    line = Text.of((safe(operation), f"bold {style}"), (f" {safe(str(asked.get('table')))}", ""))
+    if asked.get("data") not in (None, {}, []):
+        line.add(" ").add(compact(asked["data"], ARGUMENTS), "dim")
+    if asked.get("filters") not in (None, {}, []):
+        line.add(" where ", style).add(compact(asked["filters"], ARGUMENTS), "dim")
+    return line
+
+
+def _sql(_op: str, asked: dict[str, Any], style: str) -> Text:
+    verb, _, rest = sql(str(asked.get("text") or "")).partition(" ")
+    line = Text.of((verb, f"bold {style}"), (f" {rest}" if rest else "", ""))
+    if asked.get("params"):
+        line.add(" ").add(compact(asked["params"], ARGUMENTS), "dim")
+    return line
+
+
+def _begin(_op: str, asked: dict[str, Any], style: str) -> Text:
+    line = Text.of(("transaction", f"bold {style}"))
+    return line.add(f" {safe(str(asked['isolation']))}", "dim") if asked.get("isolation") else line
+
+
+def _control(op: str, _asked: dict[str, Any], style: str) -> Text:
+    return Text.of((op.partition(".")[2], f"bold {style}"))
+
+
+def _fetch(_op: str, asked: dict[str, Any], style: str) -> Text:
+    return Text.of(
+        (safe(str(asked.get("method") or "GET")), f"bold {style}"), (f" {safe(str(asked.get('url')))}", "")
+    )
+
+
+def _push(_op: str, asked: dict[str, Any], style: str) -> Text:
+    return Text.of(("push ", f"bold {style}"), (safe(str(asked.get("name"))), ""), (" ", "")).add(
+        compact(asked.get("payload"), ARGUMENTS), "dim"
+    )
+
+
+def _invoke(_op: str, asked: dict[str, Any], style: str) -> Text:
+    return Text.of(("invoke ", f"bold {style}"), (safe(str(asked.get("name"))), ""), (" ", "")).add(
+        compact(asked.get("payload"), ARGUMENTS), "dim"
+    )
+
+
+def _secret(_op: str, asked: dict[str, Any], style: str) -> Text:
+    return Text.of(("secret ", f"bold {style}"), (safe(str(asked.get("key"))), ""))
+
+
+def _sleep(_op: str, asked: dict[str, Any], style: str) -> Text:
+    ms = asked.get("ms")
+    return Text.of(("sleep ", f"bold {style}"), (duration(ms) if isinstance(ms, (int, float)) else "", ""))
+
+
+def _other(op: str, asked: dict[str, Any], style: str) -> Text:
+    return Text.of((safe(op), f"bold {style}"), (" ", "")).add(compact(asked, ARGUMENTS), "dim")
+
+
+_ASKED = {
+    "db.query": _query,
+    "db.sql": _sql,
+    "db.begin": _begin,
+    "db.commit": _control,
+    "db.rollback": _control,
+    "fetch": _fetch,
+    "queue.push": _push,
+    "invoke": _invoke,
+    "secrets.get": _secret,
+    "sleep": _sleep,
+}
+
+
+def _outcome(call: Shape, result: dict[str, Any]) -> Text | None:
+    op = call["op"]
+    if call["error"] is not None:
+        return None
+    if op in ("db.query", "db.sql"):
+        count = result.get("count")
+        if count is None and isinstance(result.get("rows"), list):
+            count = len(result["rows"])
+        if isinstance(count, str) and count.isdigit():
+            count = int(count)
+        return Text.of((plural(count, "row"), "dim")) if isinstance(count, int) else None
+    if op == "fetch" and isinstance(result.get("status"), int):
+        bad = result["status"] >= 400
+        return Text.of((str(result["status"]), "red" if bad else "green"))
+    if op == "queue.push" and result.get("id") is not None:
+        twice = " (was there already)" if result.get("duplicate") else ""
+        return Text.of((f"job {safe(short(str(result['id'])))}{twice}", "dim"))
+    if op == "secrets.get" and "found" in result:
+        version = f"version {result['version']}" if result.get("version") is not None else "found"
+        return Text.of(
+            (safe(version) if result["found"] else "not found", "dim" if result["found"] else "yellow")
+        )
+    if op == "invoke" and call["result"] is not None:
+        return Text.of((compact(call["result"], ARGUMENTS), "dim"))
+    return None

@@ -1,0 +1,65 @@
+"""Rows that changed, one line each, as a diff: `+` inserted, `~` updated with old and new, `-` deleted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flux.cli.render.ansi import Text
+from flux.cli.render.safe import safe
+from flux.cli.render.values import compact
+from flux.query.shapes import Shape
+
+_MARKS = {
+    "INSERT": ("+", "green"),
+    "UPDATE": ("~", "yellow"),
+    "DELETE": ("-", "red"),
+    "TRUNCATE": ("-", "red"),
+}
+VALUE = 40
+"""Cells that one value takes at most."""
+
+
+def change(mutation: Shape, cells: int) -> Text:
+    """A mutation in at most `cells` cells; one that was rolled back is struck through and says so."""
+    mark, style = _MARKS.get(mutation["op"], ("?", "yellow"))
+    line = Text.of((f"{mark} ", f"bold {style}"), (safe(mutation["table"]), "bold"))
+    if mutation["key"]:
+        line.add(" ").add(key(mutation["key"]), "bold")
+    if mutation["op"] == "TRUNCATE":
+        line.add("  truncated", style)
+    line.join(_columns(mutation))
+    suffix = Text()
+    if mutation.get("not_recorded"):
+        suffix.add(f"  and {mutation['not_recorded']:,} more rows", "dim")
+    if mutation["rolled_back"]:
+        suffix.add("  rolled back", "red")
+        line = line.restyle("dim strike")
+    return line.cut(max(cells - suffix.width, 20)).join(suffix)
+
+
+def key(value: Any) -> str:
+    """A row's key: the bare value of a one-column key, else `order_id=7,line=2`."""
+    if not isinstance(value, dict):
+        return compact(value, VALUE)
+    if len(value) == 1:
+        return _bare(next(iter(value.values())))
+    return ",".join(f"{safe(str(name))}={_bare(part)}" for name, part in value.items())
+
+
+def _columns(mutation: Shape) -> Text:
+    before, after, keys = mutation["before"] or {}, mutation["after"] or {}, mutation["key"] or {}
+    line = Text()
+    if mutation["op"] == "UPDATE":
+        for name in mutation["changed"]:
+            line.add(f"  {safe(name)} ", "dim")
+            line.add(compact(before.get(name), VALUE), "red").add(" → ", "dim")
+            line.add(compact(after.get(name), VALUE), "green")
+        return line if mutation["changed"] else line.add("  nothing changed", "dim")
+    for name, value in (after or before).items():
+        if name not in keys:
+            line.add(f"  {safe(name)} ", "dim").add(compact(value, VALUE))
+    return line
+
+
+def _bare(value: Any) -> str:
+    return safe(value) if isinstance(value, str) else compact(value, VALUE)

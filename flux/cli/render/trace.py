@@ -1,0 +1,131 @@
+"""The page that `flux trace` prints: what it was, where its time went, what it changed, what came in and what
+went out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from typing import Any
+
+from flux.cli.render.ansi import Text
+from flux.cli.render.safe import safe, wrap
+from flux.cli.render.tree import build
+from flux.cli.render.values import ago, clock, compact, duration, plural, short, status
+from flux.cli.render.waterfall import waterfall
+from flux.query.shapes import Shape
+
+_LABEL = 9
+
+
+def page(document: Shape, cells: int, now: datetime, *, full: bool = False) -> list[Text]:
+    """A trace shape as lines.
+
+    Args:
+        document: the trace shape.
+        cells: width of a line.
+        now: for "3 min ago", and the zone that times are shown in.
+        full: True folds and cuts nothing.
+    """
+    lines = [*header(document, cells, now), Text()]
+    lines += waterfall(build(document), cells, full=full)
+    lines += [Text(), *_ends(document, cells, full)]
+    return lines
+
+
+def header(document: Shape, cells: int, now: datetime) -> list[Text]:
+    """Two lines that say what an execution was and how it ended."""
+    first = status(document["status"], document["outcome"]).add("  ")
+    first.add(title(document), "bold")
+    first.add(f"  {duration(document['duration_ms'])}" if document["duration_ms"] is not None else "")
+    first.add("  ").add(short(document["request_id"]), "yellow")
+    facts = [f"{clock(document['started_at'], now)} ({ago(document['started_at'], now)})"]
+    if document["function"] and document["function"] not in title(document):
+        facts.append(f"function {safe(document['function'])}")
+    if document["trigger"] != "http":
+        facts.append(safe(document["trigger"]))
+    if document["job_id"]:
+        facts.append(f"job {safe(short(document['job_id']))} attempt {document['job_attempt'] or 1}")
+    if document["deployment"]:
+        facts.append(f"deployment {short(document['deployment'])}")
+    if document["replay_of"]:
+        facts.append(f"replay of {short(document['replay_of'])}")
+    if document["parent_request_id"]:
+        facts.append(f"invoked by {short(document['parent_request_id'])}")
+    tally = _tally(document)
+    if tally:
+        facts.append(tally)
+    return [first.cut(cells), Text.of(("  " + " · ".join(facts), "dim")).cut(cells)]
+
+
+def title(document: Shape) -> str:
+    """`POST /users`, or the function's name where no HTTP request began it."""
+    if document["method"]:
+        return safe(f"{document['method']} {document['path'] or ''}".strip())
+    return safe(document["function"] or document["trigger"])
+
+
+def _tally(document: Shape) -> str:
+    """`3 sql, 1 fetch, 2 rows changed`."""
+    kinds: Counter[str] = Counter()
+    for call in document["host_calls"]:
+        op = call["op"]
+        if op not in ("db.begin", "db.commit", "db.rollback"):
+            kinds["sql" if op.startswith("db.") else op.partition(".")[0]] += 1
+    parts = [f"{count} {kind}" for kind, count in kinds.items()]
+    kept = sum(1 for mutation in document["mutations"] if not mutation["rolled_back"])
+    undone = len(document["mutations"]) - kept
+    if kept:
+        parts.append(f"{plural(kept, 'row')} changed")
+    if undone:
+        parts.append(f"{plural(undone, 'row')} rolled back")
+    return ", ".join(parts)
+
+
+def _ends(document: Shape, cells: int, full: bool) -> list[Text]:
+    lines: list[Text] = []
+    room = 10**9 if full else cells - _LABEL
+    incoming, body = document["input"], document["request"]["body"]
+    if incoming is not None or body is None:
+        lines.append(_field("input", incoming, room))
+    else:
+        lines.append(_field("body", body, room))
+    if document["outcome"] == "ok" or document["output"] is not None:
+        lines.append(_field("output", document["output"], room))
+    for name in ("body", "output"):
+        if f"{name}_size" in document:
+            lines.append(
+                Text.of((f"{'':{_LABEL}}{name} was cut: it has {document[f'{name}_size']:,} bytes", "dim"))
+            )
+    lines += error(document, cells)
+    for warning in document["warnings"]:
+        text = warning if isinstance(warning, str) else compact(warning, cells)
+        for at, part in enumerate(wrap(safe(text), cells - _LABEL)):
+            lines.append(Text.of((f"{'warning' if at == 0 else '':{_LABEL}}", "yellow"), (part, "")))
+    return lines
+
+
+def error(document: Shape, cells: int) -> list[Text]:
+    """An execution's error and where it was thrown."""
+    failure = document["error"]
+    if failure is None:
+        return []
+    kind, message = safe(str(failure["type"])), safe(str(failure["message"] or ""))
+    lines = []
+    for at, part in enumerate(wrap(f"{kind}: {message}", cells - _LABEL)):
+        lines.append(Text.of((f"{'error' if at == 0 else '':{_LABEL}}", "bold red"), (part, "red")))
+    place = where(failure)
+    if place:
+        lines.append(Text.of((f"{'':{_LABEL}}at ", "dim"), (place, "cyan")))
+    lines.append(Text.of((f"{'':{_LABEL}}", ""), (f"flux why {short(document['request_id'])}", "dim")))
+    return lines
+
+
+def where(failure: Shape) -> str:
+    """`functions/create_user/index.ts:6:18`, as far as it is known."""
+    parts = [failure.get("file"), failure.get("line"), failure.get("column")]
+    return safe(":".join(str(part) for part in parts if part is not None)) if failure.get("file") else ""
+
+
+def _field(name: str, value: Any, cells: int) -> Text:
+    return Text.of((f"{name:{_LABEL}}", "bold"), (compact(value, cells), ""))
