@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from flux.errors import MigrationError
 
@@ -75,7 +76,9 @@ def read(where: Path | None = None) -> list[Migration]:
     return found
 
 
-async def apply(connection: asyncpg.Connection, migrations: Sequence[Migration] | None = None) -> list[str]:
+async def apply(
+    connection: asyncpg.Connection | PoolConnectionProxy, migrations: Sequence[Migration] | None = None
+) -> list[str]:
     """Apply what is missing.
 
     Args:
@@ -101,7 +104,7 @@ async def apply(connection: asyncpg.Connection, migrations: Sequence[Migration] 
     return applied
 
 
-async def _bootstrap(connection: asyncpg.Connection) -> None:
+async def _bootstrap(connection: asyncpg.Connection | PoolConnectionProxy) -> None:
     try:
         async with connection.transaction():
             await connection.execute(_SETTINGS)
@@ -120,7 +123,9 @@ async def _bootstrap(connection: asyncpg.Connection) -> None:
         ) from error
 
 
-async def _pending(connection: asyncpg.Connection, wanted: Sequence[Migration]) -> list[Migration]:
+async def _pending(
+    connection: asyncpg.Connection | PoolConnectionProxy, wanted: Sequence[Migration]
+) -> list[Migration]:
     rows = await connection.fetch("SELECT name, sha256 FROM flux.migrations")
     done: dict[str, str] = {row["name"]: row["sha256"] for row in rows}
     unknown = sorted(done.keys() - {migration.name for migration in wanted})
@@ -138,7 +143,9 @@ async def _pending(connection: asyncpg.Connection, wanted: Sequence[Migration]) 
     return [migration for migration in wanted if migration.name not in done]
 
 
-async def _apply_next(connection: asyncpg.Connection, wanted: Sequence[Migration]) -> str | None:
+async def _apply_next(
+    connection: asyncpg.Connection | PoolConnectionProxy, wanted: Sequence[Migration]
+) -> str | None:
     async with connection.transaction():
         await connection.execute(_SETTINGS)
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)

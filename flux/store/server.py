@@ -178,8 +178,8 @@ class Server:
                 return
 
     def _clear_stale(self, cluster: Cluster) -> None:
-        # Left behind by a server that was killed. Postgres itself heals the file unless its number is now that
-        # of another process. It may not start while a process of the former server is still on the data.
+        # Left by a server that was killed. Postgres itself heals the file unless its number is now that of
+        # another process. It may not start while a process of the former server is still on the data.
         end = time.monotonic() + _LEFTOVER_TIMEOUT
         while left := _working_in(cluster.data):
             if time.monotonic() > end:
