@@ -1,0 +1,141 @@
+"""The event loop: plain asyncio whose timers are host calls and whose every host reply is an iteration of its
+own. Made by main.
+
+A reply is delivered only when all local work has run, so that two replies that arrive together can't
+interleave the code that waits for them: what happens depends on the replies and their order alone.
+"""
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from flux_guest.invocation import here
+from flux_guest.sources import current, sources
+from flux_guest.values import dumps
+from flux_guest.wire import Frame, Wire
+
+PATIENCE = 10_000
+"""Turns of local work after which a reply is delivered though more local work is ready: code may spin on
+asyncio.sleep(0).
+"""
+
+_local_sleep = asyncio.sleep
+
+
+class GuestLoop(asyncio.SelectorEventLoop):
+    """Time is the invocation's; timers are `sleep` calls; executors run inline."""
+
+    def time(self) -> float:
+        return sources().now / 1_000_000
+
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+        return self._timer(delay, self.time() + delay, callback, args, context)
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+        return self._timer(when - self.time(), when, callback, args, context)
+
+    def _timer(
+        self, delay: float, when: float, callback: Any, args: Any, context: Any
+    ) -> asyncio.TimerHandle:
+        invocation = here("A timer")
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        slept = invocation.call("sleep", dumps({"ms": max(0.0, round(delay * 1000, 3))}))
+
+        def due(future: asyncio.Future[bytes]) -> None:
+            if not future.cancelled() and future.exception() is None and not timer.cancelled():
+                timer._run()
+
+        slept.add_done_callback(due, context=contextvars.Context())
+        return timer
+
+    def create_task(self, coro: Any, **named: Any) -> Any:
+        task = super().create_task(coro, **named)
+        context = named.get("context")
+        invocation = current.get() if context is None else context.get(current)
+        if invocation is not None:
+            invocation.tasks.add(task)
+        return task
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+        """Run `func` at once: threads would make the order of events a matter of chance."""
+        future = self.create_future()
+        try:
+            result = func(*args)
+        except Exception as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+        return future
+
+
+async def sleep(delay: float, result: Any = None) -> Any:
+    """What asyncio.sleep is here: `sleep` of the host; zero only lets other tasks run."""
+    if delay <= 0:
+        return await _local_sleep(0, result)
+    await here("asyncio.sleep").call("sleep", dumps({"ms": round(delay * 1000, 3)}))
+    return result
+
+
+class Delivery:
+    """Hands frames on, each in an iteration of its own after local work has run.
+
+    Args:
+        deliver: acts on a frame.
+        urgent: types of frames that `deliver` gets at once.
+        gone: called when the host has gone.
+    """
+
+    def __init__(
+        self,
+        loop: GuestLoop,
+        wire: Wire,
+        *,
+        deliver: Callable[[dict[str, Any], bytes], None],
+        urgent: frozenset[str],
+        gone: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._wire = wire
+        self._deliver = deliver
+        self._urgent = urgent
+        self._gone = gone
+        self._waiting: deque[Frame] = deque()
+        self._scheduled = False
+        self._patience = PATIENCE
+        loop.add_reader(wire.descriptor, self._readable)
+
+    def add(self, frames: list[Frame]) -> None:
+        """Queue frames that came before the loop ran."""
+        self._waiting.extend(frames)
+        if self._waiting and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _readable(self) -> None:
+        try:
+            frames = self._wire.receive()
+        except (EOFError, OSError):
+            self._gone()
+            return
+        for frame in frames:
+            if frame[0]["t"] in self._urgent:
+                self._deliver(*frame)
+            else:
+                self._waiting.append(frame)
+        if self._waiting and not self._scheduled:
+            self._turn()
+
+    def _turn(self) -> None:
+        if self._loop._ready and self._patience:
+            self._patience -= 1
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+            return
+        self._patience = PATIENCE
+        header, body = self._waiting.popleft()
+        self._scheduled = bool(self._waiting)
+        if self._scheduled:
+            self._loop.call_soon(self._turn)
+        self._deliver(header, body)

@@ -1,0 +1,210 @@
+"""The guest's life: `booted`, `start`, the user's code, then invocations until the host goes. Called by
+boot.py.
+"""
+
+import asyncio
+import contextvars
+import gc
+import os
+import platform
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from flux_functions.errors import InvocationOver
+from flux_functions.response import Response
+
+from flux_guest import clock, guard, hooks, loader, network, output, randomness, sources
+from flux_guest.context import Context
+from flux_guest.failure import failure
+from flux_guest.invocation import Invocation, log
+from flux_guest.loop import Delivery, GuestLoop, sleep
+from flux_guest.sources import Sources, current
+from flux_guest.values import dumps, parse
+from flux_guest.wire import Frame, Wire
+
+_URGENT = frozenset({"ping", "cancel"})
+
+
+def serve(descriptor: int, *, here: str, standard: list[str], packages: list[str]) -> None:
+    """Serve until the host has gone. Does not return.
+
+    Args:
+        descriptor: of the protocol.
+        here: the folder of the guest's own code; standard: those of the standard library; packages: of
+            installed ones.
+    """
+    wire = Wire(descriptor)
+    loop = GuestLoop()
+    wire.send({"t": "booted", "guest": {"python": platform.python_version()}})
+    start, early = _wait_for_start(wire)
+    root = start["root"]
+    sys.path[:] = [*standard, here, *packages]
+    os.environ.clear()
+    os.environ.update({"TZ": "UTC", "LANG": "C.UTF-8", **start["env"]})
+    sources.begin(start["seed"], start["now"])
+    hooks.install()
+    clock.install()
+    randomness.install()
+    network.install()
+    output.install()
+    asyncio.sleep = asyncio.tasks.sleep = sleep
+    guard.install([root, here, *standard, *packages, "/usr/share/zoneinfo"])
+    try:
+        handler = loader.load(root, start["entry"])
+    except BaseException as error:
+        wire.send({"t": "failed", "error": _load_failure(error, root)})
+        os._exit(1)
+    gc.freeze()
+    wire.send({"t": "ready"})
+    _Server(wire, loop, handler, root, start["env"]).run(early)
+
+
+def _wait_for_start(wire: Wire) -> tuple[dict[str, Any], list[Frame]]:
+    while True:
+        try:
+            frames = wire.receive()
+        except (EOFError, OSError):
+            os._exit(0)
+        for index, (header, _) in enumerate(frames):
+            if header["t"] == "start":
+                return header, frames[index + 1 :]
+            if header["t"] == "ping":
+                wire.send({"t": "pong", "k": header["k"]})
+
+
+def _load_failure(error: BaseException, root: str) -> dict[str, Any]:
+    described = failure(error, root)
+    if isinstance(error, loader.BadFunction):
+        described["frames"] = [{"file": error.file, "line": error.line, "column": 1, "function": "<module>"}]
+        described["stack"] = f"{described['type']}: {described['message']}"
+    return described
+
+
+class _Server:
+    """Invocations of one handler."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        loop: GuestLoop,
+        handler: Callable[[Any, Any], Any],
+        root: str,
+        env: Mapping[str, str],
+    ) -> None:
+        self._wire = wire
+        self._loop = loop
+        self._handler = handler
+        self._root = root
+        self._env = MappingProxyType(dict(env))
+        self._running: dict[int, Invocation] = {}
+        self._base = contextvars.copy_context()
+
+    def run(self, early: list[Frame]) -> None:
+        """Serve. Does not return."""
+        loop = self._loop
+        asyncio.set_event_loop(loop)
+        loop.set_exception_handler(self._stray)
+        delivery = Delivery(loop, self._wire, deliver=self._deliver, urgent=_URGENT, gone=lambda: os._exit(0))
+        delivery.add(early)
+        while True:
+            try:
+                loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):
+                os.write(2, b"a task called sys.exit(); the process goes on\n")
+
+    def _deliver(self, header: dict[str, Any], body: bytes) -> None:
+        kind = header["t"]
+        if kind == "reply":
+            invocation = self._running.get(header["i"])
+            if invocation is not None:
+                invocation.reply(header, body)
+        elif kind == "invoke":
+            self._invoke(header, body)
+        elif kind == "ping":
+            self._wire.send({"t": "pong", "k": header["k"]})
+        elif kind == "cancel":
+            invocation = self._running.get(header["i"])
+            if invocation is not None:
+                invocation.cancel()
+
+    def _invoke(self, header: dict[str, Any], body: bytes) -> None:
+        number = header["i"]
+        invocation = Invocation(number, Sources(header["seed"], header["now"]), self._wire, self._loop)
+        self._running[number] = invocation
+        context = self._base.copy()
+        context.run(current.set, invocation)
+        self._loop.create_task(self._run(invocation, header, body), context=context)
+
+    async def _run(self, invocation: Invocation, header: dict[str, Any], body: bytes) -> None:
+        number = invocation.number
+        end: dict[str, Any] = {"t": "done", "i": number}
+        content = b""
+        try:
+            size = header["body_size"]
+            given = body[size:] or body[:size]
+            value = self._handler(
+                parse(given) if given else None, Context(invocation, header, body[:size], self._env)
+            )
+            if isinstance(value, Awaitable):
+                value = await value
+            if isinstance(value, Response):
+                content = value.encode(dumps)
+                end["status"], end["headers"] = value.status, value.headers
+            else:
+                content = dumps(value)
+        except BaseException as error:
+            end, content = {"t": "error", "i": number, "error": failure(error, self._root)}, b""
+        output.finish(invocation)
+        self._report(invocation)
+        invocation.close()
+        try:
+            self._wire.send(end, content)
+        except (TypeError, ValueError) as error:
+            self._wire.send({"t": "error", "i": number, "error": failure(error, self._root)})
+        self._forget(invocation)
+
+    def _report(self, invocation: Invocation) -> None:
+        """Log the errors of tasks that nobody awaited."""
+        for task in invocation.tasks:
+            if task.done() and not task.cancelled() and getattr(task, "_log_traceback", False):
+                error = task.exception()
+                if error is not None and not isinstance(error, InvocationOver):
+                    described = failure(error, self._root)
+                    log(
+                        invocation,
+                        "error",
+                        f"A task that was not awaited failed: {described['type']}: {described['message']}",
+                        {"stack": described["stack"]},
+                    )
+
+    def _forget(self, invocation: Invocation) -> None:
+        """Keep it known until the tasks it left behind have ended, so that the answers they wait for reach
+        them.
+        """
+        own = asyncio.current_task()
+        left = {task for task in invocation.tasks if not task.done() and task is not own}
+        invocation.tasks = left
+        if not left:
+            self._running.pop(invocation.number, None)
+            return
+
+        def ended(task: asyncio.Task[Any]) -> None:
+            left.discard(task)
+            if not left:
+                self._running.pop(invocation.number, None)
+
+        for task in left:
+            task.add_done_callback(ended)
+
+    def _stray(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An error that no invocation can be told of any more."""
+        error = context.get("exception")
+        if isinstance(error, InvocationOver):
+            return
+        text = context.get("message", "")
+        if error is not None:
+            described = failure(error, self._root)
+            text = f"{text}: {described['type']}: {described['message']}"
+        os.write(2, f"{text}\n".encode("utf-8", "replace"))

@@ -1,0 +1,57 @@
+"""Frames on the protocol's descriptor: `u32be length | u32be header length | header JSON | body`. Used by
+main and invocations.
+"""
+
+import json
+import os
+import struct
+
+_HEAD = struct.Struct(">II")
+_CHUNK = 1 << 18
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+Frame = tuple[dict, bytes]
+
+
+class Wire:
+    """Both directions of the socket. Writing blocks; the host always reads."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._buffer = bytearray()
+        self._write = os.write
+        self._read = os.read
+
+    def send(self, header: dict, body: bytes = b"") -> None:
+        """Write one frame, whole."""
+        head = _encode(header).encode()
+        data = b"".join((_HEAD.pack(4 + len(head) + len(body), len(head)), head, body))
+        written = self._write(self.descriptor, data)
+        if written < len(data):
+            rest = memoryview(data)[written:]
+            while rest:
+                rest = rest[self._write(self.descriptor, rest) :]
+
+    def receive(self) -> list[Frame]:
+        """The frames that one read completes; the read waits if nothing is there.
+
+        Raises:
+            EOFError: the host has gone.
+        """
+        data = self._read(self.descriptor, _CHUNK)
+        if not data:
+            raise EOFError
+        buffer = self._buffer
+        buffer += data
+        frames: list[Frame] = []
+        at, size = 0, len(buffer)
+        while size - at >= 8:
+            length, head = _HEAD.unpack_from(buffer, at)
+            end = at + 4 + length
+            if size < end:
+                break
+            start = at + 8
+            frames.append((json.loads(buffer[start : start + head]), bytes(buffer[start + head : end])))
+            at = end
+        del buffer[:at]
+        return frames

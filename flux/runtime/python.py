@@ -1,0 +1,108 @@
+"""Starting the Python guest: its command line, environment and versions. Given to SubprocessEngine by the
+app.
+
+The guest is flux/runtime/guest/python, run by this very interpreter without site and with the packages of the
+environment that Flux is installed in, so that functions import what stands in requirements.txt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import platform
+import py_compile
+import site
+import sys
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+
+GUEST = Path(__file__).parent / "guest" / "python"
+
+
+class PythonLauncher:
+    """The Python guest's `Launcher`. One per engine.
+
+    Args:
+        python: the interpreter; this one by default.
+        packages: folders that functions may import from besides their own; those of this environment by
+            default.
+    """
+
+    name = "python"
+
+    def __init__(self, *, python: str = sys.executable, packages: Sequence[Path] | None = None) -> None:
+        self._python = python
+        self._packages = tuple(package_folders() if packages is None else packages)
+        self._versions: dict[str, str] = {}
+        for path in GUEST.rglob("*.py"):
+            # An installed Flux may lie in a folder that it can't write: guests then start a little slower.
+            with contextlib.suppress(OSError, py_compile.PyCompileError):
+                py_compile.compile(str(path), doraise=True)
+
+    def versions(self) -> dict[str, str]:
+        """Of the interpreter, the guest's code and the installed packages; read once."""
+        if not self._versions:
+            self._versions = {
+                "python": platform.python_version(),
+                "implementation": platform.python_implementation().lower(),
+                "platform": f"{sys.platform}-{platform.machine()}",
+                "guest": _hash_of_guest(),
+                "packages": _hash_of_packages(self._packages),
+            }
+        return dict(self._versions)
+
+    def command(self, slot: Path) -> list[str]:
+        """The guest's command line.
+
+        Not `-I`, which would ignore PYTHONHASHSEED; the environment is ours alone.
+        """
+        flags = ["-s", "-S", "-P", "-B", "-X", "utf8"]
+        return [self._python, *flags, str(GUEST / "boot.py"), *map(str, self._packages)]
+
+    def environment(self, slot: Path) -> dict[str, str]:
+        """The guest's environment: a fixed hash seed, locale and time zone, and nothing of the server's."""
+        return {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8", "TZ": "UTC"}
+
+
+def package_folders() -> list[Path]:
+    """Where this environment's packages lie: its site-packages and what .pth files in them add."""
+    found: dict[Path, None] = {}
+    names = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    if site.ENABLE_USER_SITE:
+        names.append(site.getusersitepackages())
+    for name in names:
+        folder = Path(name)
+        if folder.is_dir():
+            found[folder] = None
+            for pth in sorted(folder.glob("*.pth")):
+                found.update(dict.fromkeys(_added_by(pth)))
+    return list(found)
+
+
+def _added_by(pth: Path) -> list[Path]:
+    """The folders that a .pth file names; lines that are code are left alone."""
+    try:
+        lines = pth.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    named = [
+        line.strip() for line in lines if line.strip() and not line.startswith(("#", "import ", "import\t"))
+    ]
+    return [folder for line in named if (folder := pth.parent / line).is_dir()]
+
+
+def _hash_of_guest() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(GUEST.rglob("*.py")):
+        digest.update(f"{path.relative_to(GUEST).as_posix()}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def _hash_of_packages(folders: Sequence[Path]) -> str:
+    """Names and versions of what is installed."""
+    paths = [str(folder) for folder in folders]
+    lines = {f"{found.name}=={found.version}" for found in importlib.metadata.distributions(path=paths)}
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
