@@ -58,7 +58,8 @@ _decoder = msgspec.json.Decoder(_Announcement)
 
 
 def summarise(messages: Sequence[str], seq: int | None) -> Summary:
-    """One Summary of a call's messages, in the order they came; images stay the exact JSON they were announced with.
+    """One Summary of a call's messages, in the order they came; images stay the exact JSON they were
+    announced with.
 
     Args:
         messages: INFO messages that begin with MARK.

@@ -1,8 +1,11 @@
-"""db.query's specification as SQL: pure, deterministic (the same shape gives the same text, so it stays prepared), every name
+"""db.query's specification as SQL: pure, deterministic (the same shape gives the same text, so it stays
+prepared), every name
 quoted, every value bound. Called by flux.data.session.
 
-Filters: `{"age": 5}`, `{"age": null}` (IS NULL), `{"id": [1, 2]}` (any of them), `{"age": {"gte": 18, "lt": 65}}`, and
-`{"or": [{...}, {...}]}`, `{"and": [...]}`, `{"not": {...}}`. A column whose name is one of these three words needs db.sql.
+Filters: `{"age": 5}`, `{"age": null}` (IS NULL), `{"id": [1, 2]}` (any of them), `{"age": {"gte": 18, "lt":
+65}}`, and
+`{"or": [{...}, {...}]}`, `{"and": [...]}`, `{"not": {...}}`. A column whose name is one of these three
+words needs db.sql.
 """
 
 from __future__ import annotations
@@ -58,7 +61,8 @@ def build(arguments: bytes) -> Query:
     """SQL for the arguments of db.query.
 
     Args:
-        arguments: a JSON object: `table`, `operation` and what the operation takes; null stands for a key left out.
+        arguments: a JSON object: `table`, `operation` and what the operation takes; null stands for a key
+            left out.
 
     Raises:
         Refused: `invalid_parameter`: something in it is unknown, missing or of the wrong kind; says where.
@@ -189,7 +193,8 @@ class _Statement:
         where = self._where()
         if not where and not everything:
             raise _refused(
-                f'`{operation}` without filters would touch every row; if that is meant: `"filters": {{}}, "all": true`'
+                f"`{operation}` without filters would touch every row; if that is meant: "
+                '`"filters": {}, "all": true`'
             )
         if not where and "filters" not in self._spec:
             raise _refused(f'`{operation}` of every row takes `"filters": {{}}` beside `"all": true`')

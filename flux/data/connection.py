@@ -1,7 +1,9 @@
 """A connection to the user's database that does what a Session needs and asyncpg's public methods can't say.
 
-It is an asyncpg.Connection, so that the OpenTelemetry instrumentor sees its `fetch` like anybody's. Beside that it sets the
-context of a statement without a round trip, returns rows, tag and column types together, collects what capture triggers
+It is an asyncpg.Connection, so that the OpenTelemetry instrumentor sees its `fetch` like anybody's. Beside
+that it sets the
+context of a statement without a round trip, returns rows, tag and column types together, collects what
+capture triggers
 announce, and puts onto the statement's span what the instrumentor leaves out. Held by flux.data.pool, used by
 flux.data.session and flux.data.transaction.
 """
@@ -32,7 +34,8 @@ from flux.semconv import (
 
 _COUNT = re.compile(rb"(\d+)$")
 _RESET = """
-SET SESSION AUTHORIZATION DEFAULT; RESET ALL; CLOSE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); DISCARD TEMP;
+SET SESSION AUTHORIZATION DEFAULT; RESET ALL; CLOSE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all();
+DISCARD TEMP;
 DISCARD SEQUENCES
 """
 _PING = "SELECT WHERE false"
@@ -49,7 +52,8 @@ class Shape(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct):
-    """What a statement gave back. `failure` is set in place of the rest where Postgres (or asyncpg) refused it."""
+    """What a statement gave back. `failure` is set in place of the rest where Postgres (or asyncpg) refused
+    it."""
 
     rows: list[asyncpg.Record] = []
     shape: Shape = Shape((), {})
@@ -95,7 +99,8 @@ class Connection(asyncpg.Connection):
         return self
 
     async def prepare_for_use(self, *, prefixes: bool) -> None:
-        """Install codecs and, unless behind a transaction pooler, the statement behind context.prefix. Once, when opened."""
+        """Install codecs and, unless behind a transaction pooler, the statement behind context.prefix.
+        Once, when opened."""
         await values.install_codecs(self)
         if prefixes:
             self._context_statement = await self.prepare(context.TEXT, name=context.STATEMENT)
@@ -168,7 +173,8 @@ class Connection(asyncpg.Connection):
         return bool(self._inside._protocol is not None and self._inside._protocol._is_cancelling())
 
     async def cancelled(self, timeout: float) -> None:
-        """Wait until Postgres has acknowledged a cancelled statement; past `timeout` seconds the connection is closed."""
+        """Wait until Postgres has acknowledged a cancelled statement; past `timeout` seconds the connection
+        is closed."""
         if self._inside._protocol is not None:
             await self._inside._protocol._wait_for_cancellation(timeout)
 
@@ -192,7 +198,8 @@ class Connection(asyncpg.Connection):
         *rest: Any,
         **more: Any,
     ) -> Any:
-        """asyncpg's one way to execute a prepared statement. `run` has set `_pending`; anything else passes through."""
+        """asyncpg's one way to execute a prepared statement. `run` has set `_pending`; anything else passes
+        through."""
         pending, self._pending = self._pending, None
         if pending is None:
             return await _ASYNCPG._do_execute(self, query, executor, timeout, *rest, **more)
@@ -203,7 +210,8 @@ class Connection(asyncpg.Connection):
         return pending.answer.rows, None
 
     async def _answer(self, query: str, pending: _Run) -> None:
-        """Prepare, send and take the answer. An error is kept in it: raising it here would cost the span a traceback."""
+        """Prepare, send and take the answer. An error is kept in it: raising it here would cost the span a
+        traceback."""
         answer = pending.answer
         try:
             for attempt in (1, 2):
@@ -244,7 +252,8 @@ class Connection(asyncpg.Connection):
                 number = bad_argument(again) or number
                 raise Refused(
                     "invalid_parameter",
-                    f"Parameter ${number} can't be sent as {types[number - 1].name}: {again.__cause__ or again}.",
+                    f"Parameter ${number} can't be sent as {types[number - 1].name}: "
+                    f"{again.__cause__ or again}.",
                 ) from error
 
     async def _bind(self, state: Any, arguments: Sequence[Any], prefix: bytes | None) -> Any:
@@ -253,7 +262,8 @@ class Connection(asyncpg.Connection):
         return await self._inside._protocol.bind_execute(state, arguments, "", 0, True, None)
 
     async def _settle(self, prefix: bytes | None) -> None:
-        """A parameter was refused after the prefix had gone out: end its implicit transaction with an empty statement."""
+        """A parameter was refused after the prefix had gone out: end its implicit transaction with an empty
+        statement."""
         if prefix is not None:
             await self._inside._protocol.bind_execute(self._ping_statement, (), "", 0, True, None)
 

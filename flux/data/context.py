@@ -1,7 +1,10 @@
-"""The context that tells the capture triggers whose doing a change is: `<request_id>|<day>` in the setting `flux.ctx`.
+"""The context that tells the capture triggers whose doing a change is: `<request_id>|<day>` in the setting
+`flux.ctx`.
 
-A transaction takes it in BEGIN's own simple query. An autocommit statement takes it *local to its own implicit transaction*: the
-bytes of `prefix` (Bind and Execute of a prepared set_config, no Sync) go out right before the statement's own messages.
+A transaction takes it in BEGIN's own simple query. An autocommit statement takes it *local to its own
+implicit transaction*: the
+bytes of `prefix` (Bind and Execute of a prepared set_config, no Sync) go out right before the statement's
+own messages.
 Server and client see one request: no round trip more, nothing left on the connection afterwards, and if the
 prefix should fail the server skips the statement too. Used by flux.data.connection and flux.data.instrument.
 """
@@ -45,7 +48,8 @@ def set_session(text: str) -> str:
 
 
 def prefix(text: str) -> bytes:
-    """Protocol messages (Bind, Execute) that set the context in the implicit transaction of the statement sent next.
+    """Protocol messages (Bind, Execute) that set the context in the implicit transaction of the statement
+    sent next.
 
     The prepared statement STATEMENT must stand on the connection. PostgreSQL's manual, "Message Formats".
     """

@@ -1,4 +1,5 @@
-"""The user's database as functions see it: a pool of flux_app connections, from which each execution gets a Session.
+"""The user's database as functions see it: a pool of flux_app connections, from which each execution gets a
+Session.
 
 Opened once by the application (flux.app); `schema_changed` is called after a schema file was applied.
 """
@@ -26,7 +27,8 @@ class Source(Protocol):
 class UserDatabase:
     """Functions' way to Postgres.
 
-    A connection that Postgres ended (a restart) is replaced when it is next asked for; only statements in flight are lost, as
+    A connection that Postgres ended (a restart) is replaced when it is next asked for; only statements in
+    flight are lost, as
     `connection_failure`.
     """
 

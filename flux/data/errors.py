@@ -1,4 +1,5 @@
-"""Errors of the user's database as a function sees them: Postgres' own names, whatever library reported them."""
+"""Errors of the user's database as a function sees them: Postgres' own names, whatever library reported
+them."""
 
 from __future__ import annotations
 
@@ -39,9 +40,11 @@ class Refused(Exception):
 
 
 def call_error(error: BaseException) -> CallError:
-    """What the function is told of `error`: `type` is the condition's name (`unique_violation`), or Flux's own word for it.
+    """What the function is told of `error`: `type` is the condition's name (`unique_violation`), or Flux's
+    own word for it.
 
-    A connection that was lost in the middle is `connection_failure`: whether the statement was done is then not known.
+    A connection that was lost in the middle is `connection_failure`: whether the statement was done is then
+    not known.
     """
     if isinstance(error, Refused):
         state = _STATES.get(error.type)
@@ -72,7 +75,8 @@ def call_error(error: BaseException) -> CallError:
 
 
 def bad_argument(error: Exception) -> int | None:
-    """The number of the parameter that asyncpg could not encode, from 1; None where the error is another one."""
+    """The number of the parameter that asyncpg could not encode, from 1; None where the error is another
+    one."""
     match = _ARGUMENT.search(str(error.args[0])) if error.args else None
     return int(match[1]) if match else None
 

@@ -1,6 +1,7 @@
 """Connections to the user's database, lent to sessions: as few moves as possible per statement.
 
-asyncpg's own pool resets a connection by a round trip and a task on every release; with sessions as its only users this one
+asyncpg's own pool resets a connection by a round trip and a task on every release; with sessions as its
+only users this one
 need not: a connection says itself what was left on it (Connection.residue). Held by flux.data.database.
 """
 
@@ -75,7 +76,8 @@ class Pool:
             raise
 
     def release(self, connection: Connection) -> None:
-        """Take `connection` back, whatever state it is in. Never waits: what there is to clean is done behind."""
+        """Take `connection` back, whatever state it is in. Never waits: what there is to clean is done
+        behind."""
         if connection.is_closed():
             self._return()
         elif connection.residue is Residue.STATEMENTS and not connection.cancelling:
@@ -126,7 +128,8 @@ class Pool:
             if isinstance(error, TimeoutError):
                 raise Refused(
                     "too_many_connections",
-                    f"No database connection came free in time: all {self._size} are in use (`pool_size` in flux.toml).",
+                    f"No database connection came free in time: all {self._size} are in use "
+                    "(`pool_size` in flux.toml).",
                 ) from error
             raise
 

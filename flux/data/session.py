@@ -1,7 +1,9 @@
 """What one execution does with the user's database: the db.* host calls, and queue.push inside a transaction.
 
-Made by flux.data.database for each execution, held by its host (flux.host.live). Autocommit calls each take a connection for
-as long as they run, so concurrent ones run beside each other; the calls of a transaction run on its connection one by one, in
+Made by flux.data.database for each execution, held by its host (flux.host.live). Autocommit calls each take
+a connection for
+as long as they run, so concurrent ones run beside each other; the calls of a transaction run on its
+connection one by one, in
 the order they came.
 """
 
@@ -104,7 +106,8 @@ class Session:
         Whatever the database answers is an Outcome: an error there has Postgres' condition name as its type.
 
         Raises:
-            asyncio.CancelledError: cancelled; a statement under way is being cancelled in Postgres, its connection is not lost.
+            asyncio.CancelledError: cancelled; a statement under way is being cancelled in Postgres, its
+            connection is not lost.
         """
         try:
             return await self._perform(call)
@@ -115,7 +118,8 @@ class Session:
             return Outcome(error=call_error(refusal), now_ns=self._now_ns())
 
     async def close(self) -> None:
-        """Roll back what is open and give every connection back. Idempotent; done to its end even when cancelled."""
+        """Roll back what is open and give every connection back. Idempotent; done to its end even when
+        cancelled."""
         self._closed = True
         open_ones = [tx for tx in self._transactions.values() if tx.ended is None]
         for transaction in open_ones:
@@ -210,7 +214,8 @@ class Session:
         operation: str,
         table: str | None,
     ) -> tuple[Answer, Summary]:
-        """A statement whose context takes round trips of its own: behind a pooler, or one that must stand alone."""
+        """A statement whose context takes round trips of its own: behind a pooler, or one that must stand
+        alone."""
         alone = kind is Kind.ALONE
         if alone:
             connection.residue = max(connection.residue, Residue.SETTINGS)

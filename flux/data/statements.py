@@ -1,6 +1,8 @@
-"""What kind of SQL statement a function sends, told by its first words, so that the session knows how to run it.
+"""What kind of SQL statement a function sends, told by its first words, so that the session knows how to
+run it.
 
-Postgres does the parsing; this only has to recognise statements that need another way (or none) and those after which a
+Postgres does the parsing; this only has to recognise statements that need another way (or none) and those
+after which a
 connection may carry something over to its next user.
 """
 
@@ -50,7 +52,8 @@ class Kind(enum.Enum):
 
     PLAIN = "plain"
     ALONE = "alone"
-    """May not share its implicit transaction with anything: CALL and DO may COMMIT inside, VACUUM refuses a block."""
+    """May not share its implicit transaction with anything: CALL and DO may COMMIT inside, VACUUM refuses a
+    block."""
     CONTROL = "control"
     """Begins or ends a transaction."""
     SAVEPOINT = "savepoint"
@@ -72,7 +75,8 @@ class Residue(enum.IntEnum):
 def classify(text: str) -> tuple[str, Kind, Residue]:
     """The first keyword (upper case), how to run the statement, and what it may leave behind.
 
-    State that a user-defined function changes for the session (set_config with is_local false, session-level advisory locks) can't be
+    State that a user-defined function changes for the session (set_config with is_local false,
+    session-level advisory locks) can't be
     seen from its caller's text and is left alone.
     """
     first, second = _words(text)

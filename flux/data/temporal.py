@@ -1,7 +1,9 @@
 """Postgres' times as text and back, exact to the microsecond and over the whole range Postgres has.
 
-Works on the integers of the wire (microseconds or days since 2000-01-01), so neither the session's TimeZone and DateStyle
-nor the limits of Python's datetime (years 1 to 9999) can change a value. flux.data.values registers these as codecs.
+Works on the integers of the wire (microseconds or days since 2000-01-01), so neither the session's TimeZone
+and DateStyle
+nor the limits of Python's datetime (years 1 to 9999) can change a value. flux.data.values registers these
+as codecs.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ _FIRST_DAY, _LAST_DAY = date.min.toordinal() - _EPOCH_ORDINAL, date.max.toordina
 _STAMP_INFINITY = (2**63 - 1, -(2**63))
 _DATE_INFINITY = (2**31 - 1, -(2**31))
 
-_DATE = re.compile(r"([+-]?\d{4,6})-(\d{1,2})-(\d{1,2})(\s*BC)?", re.IGNORECASE)
+_DATE = re.compile(r"([+-]?\d{4,7})-(\d{1,2})-(\d{1,2})(\s*BC)?", re.IGNORECASE)
 _CLOCK = re.compile(
     r"(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?\s*(Z|[+-]\d{1,2}(?::?\d{2}(?::?\d{2})?)?)?", re.I
 )
-_STAMP = re.compile(r"([+-]?\d{4,6}-\d{1,2}-\d{1,2})(?:[T ]+(.*?))?(\s*BC)?", re.IGNORECASE)
+_STAMP = re.compile(r"([+-]?\d{4,7}-\d{1,2}-\d{1,2})(?:[T ]+(.*?))?(\s*BC)?", re.IGNORECASE)
 _PART = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*([a-zµ]+)", re.IGNORECASE)
 _SPAN = re.compile(r"([+-])?(\d+):(\d{2})(?::(\d{2})(?:\.(\d{1,6})\d*)?)?")
 _ISO = re.compile(
@@ -120,7 +122,8 @@ def parse_date(value: object) -> tuple[int]:
 
 
 def parse_timestamp(value: object) -> tuple[int]:
-    """The wire's microseconds of an ISO 8601 timestamp; an offset is dropped, as Postgres does for `timestamp`.
+    """The wire's microseconds of an ISO 8601 timestamp; an offset is dropped, as Postgres does for
+    `timestamp`.
 
     Raises:
         ValueError: it is not one.
@@ -283,7 +286,8 @@ def _days(text: str) -> int:
 
 
 def _ordinal(year: int, month: int, day: int) -> int:
-    """Days since 2000-01-01, proleptic Gregorian (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms")."""
+    """Days since 2000-01-01, proleptic Gregorian (Howard Hinnant, "chrono-Compatible Low-Level Date
+    Algorithms")."""
     year -= month <= 2
     era, of_era = divmod(year, 400)
     of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1

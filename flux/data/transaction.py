@@ -1,4 +1,5 @@
-"""One transaction of a function: a connection of its own, its calls one at a time, one INTERNAL span around them.
+"""One transaction of a function: a connection of its own, its calls one at a time, one INTERNAL span around
+them.
 
 Made by flux.data.session at db.begin, addressed by that call's number.
 """
@@ -34,7 +35,8 @@ class Transaction:
     def __init__(self, pool: Pool, connection: Connection, isolation: str | None) -> None:
         self.lock = asyncio.Lock()
         self.ended: str | None = None
-        """None while open; then how it ended: committed, rolled_back, unknown (lost in the middle of COMMIT)."""
+        """None while open; then how it ended: committed, rolled_back, unknown (lost in the middle of
+        COMMIT)."""
         self.xid: int | None = None
         self._pool = pool
         self._connection = connection
@@ -76,7 +78,8 @@ class Transaction:
 
         Raises:
             Refused: an earlier statement in it had failed: it was rolled back.
-            asyncpg.PostgresError, OSError: COMMIT was refused (a deferred constraint, a serialization failure) and the transaction
+            asyncpg.PostgresError, OSError: COMMIT was refused (a deferred constraint, a serialization
+            failure) and the transaction
                 rolled back; or the connection was lost and the outcome is unknown.
         """
         connection = self._connection
@@ -91,7 +94,8 @@ class Transaction:
         if tag == "ROLLBACK":
             refusal = Refused(
                 "in_failed_sql_transaction",
-                "The transaction was rolled back instead of committed: an earlier statement in it had failed.",
+                "The transaction was rolled back instead of committed: "
+                "an earlier statement in it had failed.",
             )
             self._end("rolled_back", refusal)
             raise refusal
@@ -118,7 +122,8 @@ class Transaction:
             self._end("rolled_back")
 
     def _plain(self) -> bool:
-        """COMMIT alone tells all there is to know: the xid is known, and the snapshot was taken statement by statement."""
+        """COMMIT alone tells all there is to know: the xid is known, and the snapshot was taken statement
+        by statement."""
         return self.xid is not None and not self._stronger
 
     async def _abandon(self) -> str:

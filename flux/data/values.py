@@ -1,11 +1,16 @@
 """Values between Postgres, JSON and asyncpg: exact both ways.
 
-Rows become JSON bytes that a guest reads as they are; parameters come as JSON and become what the prepared statement's types
-want. Codecs are binary throughout, so arrays, composites and ranges of them work too, and no session setting (TimeZone,
-DateStyle, extra_float_digits) can change what a value looks like. flux.data.connection installs the codecs on each connection.
+Rows become JSON bytes that a guest reads as they are; parameters come as JSON and become what the prepared
+statement's types
+want. Codecs are binary throughout, so arrays, composites and ranges of them work too, and no session
+setting (TimeZone,
+DateStyle, extra_float_digits) can change what a value looks like. flux.data.connection installs the codecs
+on each connection.
 
-int8 and numeric are decimal strings; timestamptz is RFC 3339 with microseconds; bytea is {"$bytea": base64}; json and jsonb go through as
-the text Postgres holds, unparsed; NaN and the infinities are strings; ranges are text; composites are objects.
+int8 and numeric are decimal strings; timestamptz is RFC 3339 with microseconds; bytea is {"$bytea":
+base64}; json and jsonb go through as
+the text Postgres holds, unparsed; NaN and the infinities are strings; ranges are text; composites are
+objects.
 """
 
 from __future__ import annotations
@@ -58,7 +63,8 @@ _decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=Decimal)
 
 
 def parameter(raw: msgspec.Raw) -> Any:
-    """One JSON value as a parameter: a scalar (numbers exact: int or Decimal), or a list or dict that keeps its text."""
+    """One JSON value as a parameter: a scalar (numbers exact: int or Decimal), or a list or dict that keeps
+    its text."""
     data = bytes(raw)
     value = _decoder.decode(data)
     if isinstance(value, list):
@@ -79,7 +85,8 @@ def rows_json(rows: Sequence[asyncpg.Record], columns: Sequence[str], **more: ob
 
 
 def unique_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Column names with repeated ones told apart: the second `id` is `id_2`, so that no value is lost in an object."""
+    """Column names with repeated ones told apart: the second `id` is `id_2`, so that no value is lost in an
+    object."""
     given: list[str] = list(names)
     if len(set(given)) == len(given):
         return tuple(given)
@@ -104,7 +111,8 @@ async def install_codecs(connection: asyncpg.Connection) -> None:
 
 
 def coerce(values: Sequence[Any], types: Sequence[Any]) -> list[Any]:
-    """`values` as asyncpg's own codecs take them, where JSON could not say it: `"7"` for int4, text for ranges and bits.
+    """`values` as asyncpg's own codecs take them, where JSON could not say it: `"7"` for int4, text for
+    ranges and bits.
 
     Called only after asyncpg refused the values as they were. What can't be coerced is left as it is.
 
