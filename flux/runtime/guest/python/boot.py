@@ -11,7 +11,7 @@ import importlib.util
 import os
 import sys
 
-_LAZY = ("inspect", "locale")
+_LAZY = ("ast", "inspect", "locale", "textwrap", "tokenize")
 
 
 def _take_descriptor() -> int:

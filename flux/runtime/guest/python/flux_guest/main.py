@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import gc
 import os
-import platform
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
@@ -37,7 +36,7 @@ def serve(descriptor: int, *, here: str, standard: list[str], packages: list[str
     """
     wire = Wire(descriptor)
     loop = GuestLoop()
-    wire.send({"t": "booted", "guest": {"python": platform.python_version()}})
+    wire.send({"t": "booted", "guest": {"python": ".".join(map(str, sys.version_info[:3]))}})
     start, early = _wait_for_start(wire)
     root = start["root"]
     sys.path[:] = [*standard, here, *packages]
