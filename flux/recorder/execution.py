@@ -252,6 +252,8 @@ class Execution:
                 before = journal.framed(self.arrival, self._arrival_originals)
         journal.spool.write(before + journal.framed(end, self._originals))
         self.ended = True
+        # Spans point back here: without this every execution would wait for the garbage collector.
+        self._spans = []
 
     def _abandon(self) -> None:
         for record, _ in self._open.values():
