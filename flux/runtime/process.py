@@ -95,6 +95,7 @@ class GuestProcess(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._errors: asyncio.BaseTransport | None = None
         self._decoder = Decoder()
+        self._outgoing: list[bytes] = []
         self._tail: collections.deque[str] = collections.deque(maxlen=20)
         self._runs: dict[int, _Run] = {}
         self._cancelled: set[int] = set()
@@ -106,6 +107,7 @@ class GuestProcess(asyncio.Protocol):
         self._milestone: asyncio.Future[Header] | None = None
         self._pings = 0
         self._pinged: float | None = None
+        self._heard = 0.0
         self._reason: str | None = None
         self._dead = False
         self._eof: asyncio.Future[None] = self._loop.create_future()
@@ -209,11 +211,13 @@ class GuestProcess(asyncio.Protocol):
     def busy(self) -> bool:
         """Whether its event loop has been blocked for a while, as far as is known without waiting.
 
-        Asking sends a ping where none is on its way; a later question finds it answered or not.
+        Asking one that has been silent sends a ping; a later question finds it answered or not.
         """
         if not self._runs or self._dead:
             return False
         now = self._loop.time()
+        if now - self._heard < BUSY_AFTER:
+            return False
         if self._pinged is None:
             self._ping(now)
             return False
@@ -357,8 +361,6 @@ class GuestProcess(asyncio.Protocol):
             elif outcome.result is not None:
                 body = outcome.result
             self._write(encode(header, body))
-            if self._transport is not None and self._transport.get_write_buffer_size() > MOST_UNREAD:
-                self.kill("it stopped reading its replies")
         except FluxError as error:
             self._fail(run, error)
         except Exception as error:
@@ -384,6 +386,7 @@ class GuestProcess(asyncio.Protocol):
         """Bytes from the guest: act on the frames that they complete."""
         if self._dead:
             return
+        self._heard = self._loop.time()
         try:
             for header, body in self._decoder.feed(data):
                 self._take(header, body)
@@ -493,8 +496,17 @@ class GuestProcess(asyncio.Protocol):
             )
 
     def _write(self, frame: bytes) -> None:
+        """Queue a frame. Frames of one turn of the event loop leave in one write: waking the guest costs more than all else."""
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing.append(frame)
+
+    def _flush(self) -> None:
+        frames, self._outgoing = self._outgoing, []
         if not self._dead and self._transport is not None:
-            self._transport.write(frame)
+            self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+            if self._transport.get_write_buffer_size() > MOST_UNREAD:
+                self.kill("it stopped reading its replies")
 
     def pause_writing(self) -> None:
         """The guest is not keeping up: new invocations wait."""

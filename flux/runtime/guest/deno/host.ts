@@ -52,11 +52,12 @@ export function call<T>(op: string, args: string, tx?: number): Promise<T> {
   }
 }
 
-/** Send a one-way message; returns its number, or 0 where there is no invocation that it could belong to. */
+/** Send a one-way message; returns its number, or 0 where there is no invocation that it could belong to. What is logged before a hang is seen. */
 export function note(op: string, args: string, to = scope()): number {
   if (to === undefined || to.invocation.ended) return 0;
   const n = ++to.invocation.last;
   wire!.send(header("note", to.invocation, n, op, undefined, to.span), args);
+  if (op === "log") wire!.flush();
   return n;
 }
 

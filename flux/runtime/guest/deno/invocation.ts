@@ -1,6 +1,6 @@
-// An invocation in flight, and which one the running code belongs to (AsyncLocalStorage). Delivers replies: one per macrotask, in the
-// order of arrival; while a native asynchronous operation of the same invocation is open, replies wait behind it, so that the
-// order of events in a function depends on the replies alone.
+// An invocation in flight, and which one the running code belongs to (AsyncLocalStorage). An invocation gets one reply per macrotask, in
+// the order of arrival; while a native asynchronous operation of it is open, replies wait behind that, so that the order of
+// events in a function depends on the replies alone. Reading a chunk from the host is a macrotask: the first reply in it needs no other.
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import { Random } from "./random.ts";
@@ -59,6 +59,13 @@ class Queue {
 }
 
 // deno-lint-ignore no-explicit-any
+let chunk = 0;
+
+/** The frames of a chunk have been dealt with; what comes next comes in another macrotask. */
+export function chunkEnded(): void {
+  chunk++;
+}
+
 const macrotask = (globalThis as any).setImmediate as (run: () => void) => void;
 
 /** One run of the function. */
@@ -72,14 +79,20 @@ export class Invocation extends Sources {
   #natives = new Queue();
   #replies = new Queue();
   #scheduled = false;
+  #served = -1;
 
   constructor(number: number, now: number, seed: string) {
     super(now, seed);
     this.number = number;
   }
 
-  /** Deliver a reply in a macrotask of its own, after those before it. */
+  /** Deliver a reply, now or in a later macrotask: after those before it, and one at a time. Called while a chunk is read. */
   deliver(reply: () => void): void {
+    if (this.#served !== chunk && !this.#scheduled && this.#natives.head === undefined && this.#replies.head === undefined) {
+      this.#served = chunk;
+      reply();
+      return;
+    }
     this.#replies.add(reply);
     this.#schedule();
   }
