@@ -26,7 +26,7 @@ MOST = 5000
 REMEMBERED = 100_000
 
 _Q = Queries("flux.query")
-Connect = Callable[[], AbstractAsyncContextManager[Connection[Any]]]
+Connect = Callable[[], AbstractAsyncContextManager[Any]]
 
 
 @dataclass(frozen=True, slots=True)

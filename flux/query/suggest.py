@@ -175,7 +175,7 @@ def _deadline(facts: Facts) -> list[Suggestion]:
         reason = f"Its slowest call, {_name(slowest)}, took {slowest['duration_ms']:,.0f} of {took}."
     else:
         reason = f"It made no call that took long: {took} went into its own code, a loop perhaps."
-    text = f'Raise "timeout_ms" in functions/{facts.execution["function"]}/flux.json, or move slow work to a job.'
+    text = f'Raise "timeout_ms" in functions/{facts.execution["function"]}/flux.json, or use a job.'
     return _one(text, reason)
 
 

@@ -33,7 +33,7 @@ MOST = 2000
 REMEMBERED = 50_000
 
 _Q = Queries("flux.query")
-Connect = Callable[[], AbstractAsyncContextManager[Connection[Any]]]
+Connect = Callable[[], AbstractAsyncContextManager[Any]]
 
 
 @dataclass(frozen=True, slots=True)

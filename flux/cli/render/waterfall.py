@@ -10,6 +10,7 @@ from flux.cli.render.ansi import Text
 from flux.cli.render.changes import change
 from flux.cli.render.tree import Node
 from flux.cli.render.values import duration, plural
+from flux.query.shapes import Shape
 
 SAME = 5
 """Siblings of one family from which on most are folded."""
@@ -53,7 +54,7 @@ class _Layout:
         rows = self._rows(node)
         inner = below + ("│ " if rows else "  ")
         room = self._cells - len(inner) - 2
-        if node.error is not None and not any(child.error == node.error for child in node.children):
+        if node.error is not None and not _told_below(node, node.error):
             for line in calls.failure(node.error, room):
                 yield Text.of((f"{inner}  ", "dim")).join(line)
         shown = node.changes if self._full else node.changes[:CHANGES]
@@ -113,6 +114,19 @@ class _Layout:
             Text.of((f"… {len(hidden):,} more ({named}); --full shows all", "dim")),
             *tail,
         ]
+
+
+def _told_below(node: Node, error: Shape) -> bool:
+    """Whether something below a failed span says what the span itself can: the same error, or more than a
+    bare status.
+    """
+    stack = list(node.children)
+    while stack:
+        below = stack.pop()
+        stack.extend(below.children)
+        if below.error is not None and (below.error["type"] == error["type"] or not error["message"]):
+            return True
+    return False
 
 
 def _folded(run: list[Node]) -> list[Node | Text]:

@@ -1,0 +1,237 @@
+"""The page that `flux why` prints: a diagnostic in the manner of a good compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from flux.cli.render import calls
+from flux.cli.render.ansi import Text
+from flux.cli.render.changes import change, key
+from flux.cli.render.frame import frame
+from flux.cli.render.safe import cut, safe, width, wrap
+from flux.cli.render.trace import title
+from flux.cli.render.values import ago, clock, compact, duration, plural, short, status
+from flux.query.shapes import Shape
+
+CHANGES = 12
+WRITERS = 6
+VALUE = 44
+
+
+def page(shape: Shape, cells: int, now: datetime) -> list[Text]:
+    """A why shape as lines."""
+    if not shape["failed"]:
+        return [*_well(shape, cells, now)]
+    return [
+        *_headline(shape, cells, now),
+        *_path(shape, cells),
+        *_input(shape, cells),
+        *_changes(shape, cells),
+        *_writers(shape, cells, now),
+        *_comparison(shape, cells),
+        *_advice(shape, cells),
+    ]
+
+
+def _well(shape: Shape, cells: int, now: datetime) -> Iterator[Text]:
+    execution = shape["execution"]
+    yield (
+        status(execution["status"], execution["outcome"])
+        .add(f"  {title(execution)}", "bold")
+        .add("  it did not fail  ", "green")
+        .add(short(execution["request_id"]), "yellow")
+    )
+    yield _when(execution, now)
+    for call in shape["survived"]:
+        yield Text.of("  got over ").join(calls.label(call))
+    yield from _warnings(shape, cells)
+    if shape["slowest"]:
+        yield Text()
+        yield Text.of(
+            ("where the time went", "bold"), (f"  {duration(execution['duration_ms'])} in all", "dim")
+        )
+        longest = max(width(safe(part["name"])) for part in shape["slowest"])
+        for part in shape["slowest"]:
+            name = cut(safe(part["name"]), cells - 36)
+            yield Text.of(
+                (f"  {name}{' ' * max(0, min(longest, cells - 36) - width(name))}", ""),
+                (f"  {duration(part['self_ms']):>9}  {part['share']:>4.0%} ", "dim"),
+                ("█" * round(part["share"] * 12) or "▏", "blue"),
+            )
+    if shape["data_changes"]:
+        yield from _changes(shape, cells)
+
+
+def _headline(shape: Shape, cells: int, now: datetime) -> Iterator[Text]:
+    execution, cause = shape["execution"], shape["root_cause"]
+    word = "rejected" if execution["outcome"] == "rejected" else "error"
+    if execution["outcome"] == "interrupted":
+        head, message = "interrupted", safe(cause["message"])
+    else:
+        head, message = f"{word}[{safe(cause['type'])}]", safe(cause["message"])
+    style = "bold yellow" if word == "rejected" else "bold red"
+    for at, part in enumerate(wrap(f"{head}: {message}", cells)):
+        if at == 0 and part.startswith(f"{head}:"):
+            yield Text.of((head, style), (part[len(head) :], "bold"))
+        else:
+            yield Text.of((part, "bold"))
+    gutter = 2
+    if shape["location"] is not None:
+        context = shape["location"]["context"]
+        gutter = len(str(context[-1]["line"])) + 1 if context else 2
+        yield from frame(shape["location"], cells)
+    note = Text.of((f"{'':{gutter}}= ", "bold blue")).join(status(execution["status"], execution["outcome"]))
+    note.add(f"  {title(execution)}", "bold").add(f"  {duration(execution['duration_ms'])}  ")
+    yield note.add(short(execution["request_id"]), "yellow").cut(cells)
+    yield Text.of((f"{'':{gutter}}=", "bold blue")).join(_when(execution, now)).cut(cells)
+    surfaced = execution["error"]
+    if surfaced and (surfaced["type"], surfaced["message"]) != (cause["type"], cause["message"]):
+        told = f"told the caller {safe(str(surfaced['type']))}: {safe(str(surfaced['message']))}"
+        yield Text.of((f"{'':{gutter}}= ", "bold blue"), (told, "dim")).cut(cells)
+    if cause["request_id"] != execution["request_id"]:
+        inside = f"happened inside {short(cause['request_id'])}, which it invoked"
+        yield Text.of((f"{'':{gutter}}= ", "bold blue"), (inside, "dim"))
+    yield from _warnings(shape, cells)
+
+
+def _when(execution: Shape, now: datetime) -> Text:
+    parts = [f"{clock(execution['started_at'], now)} ({ago(execution['started_at'], now)})"]
+    if execution["function"]:
+        parts.append(f"function {safe(execution['function'])}")
+    if execution["deployment"]:
+        parts.append(f"deployment {short(execution['deployment'])}")
+    return Text.of((f" {' · '.join(parts)}", "dim"))
+
+
+def _warnings(shape: Shape, cells: int) -> Iterator[Text]:
+    for warning in shape["warnings"]:
+        text = warning if isinstance(warning, str) else compact(warning, cells)
+        yield Text.of(("warning: ", "bold yellow"), (safe(text), "")).cut(cells)
+
+
+def _path(shape: Shape, cells: int) -> Iterator[Text]:
+    chain, call = shape["chain"], shape["failing_call"]
+    if len(chain) < 2 and call is None and not shape["survived"]:
+        return
+    yield Text()
+    yield Text.of(("how it failed", "bold"))
+    for call_before in shape["survived"]:
+        error = call_before["error"]
+        yield (
+            Text.of(("  got over ", "dim"))
+            .join(calls.label(call_before))
+            .add(f"  {safe(str(error['type']))}: {safe(str(error['message']))}", "dim")
+            .cut(cells)
+        )
+    for depth, span in enumerate(chain):
+        last = depth == len(chain) - 1
+        stem = "  " + ("" if depth == 0 else "   " * (depth - 1) + "└─ ")
+        line = Text.of((stem, "dim"))
+        if last and call is not None and span["span_id"] == call["span_id"]:
+            line.join(calls.label(call))
+        else:
+            line.add(safe(span["name"]), "bold")
+        took = duration(span["duration_ms"])
+        line = line.cut(cells - len(took) - 20).add(f"  {took}", "dim")
+        yield line.add("  ← failed first", "red") if last else line
+    if call is not None:
+        indent = 2 + 3 * max(0, len(chain))
+        if not chain or chain[-1]["span_id"] != call["span_id"]:
+            yield (
+                Text.of((" " * (indent - 3) + "└─ " if chain else "  ", "dim"))
+                .join(calls.label(call))
+                .add("  ← failed first" if call["error"] else "", "red")
+                .cut(cells)
+            )
+        if call["error"]:
+            for line in calls.failure(call["error"], cells - indent):
+                yield Text.of(" " * indent).join(line)
+
+
+def _input(shape: Shape, cells: int) -> Iterator[Text]:
+    request = shape["request"]
+    value, name = shape["input"], "input"
+    if value is None and request["body"] is not None:
+        value, name = request["body"], "body"
+    if value is None and shape["execution"]["outcome"] == "rejected":
+        return
+    yield Text()
+    yield Text.of((name, "bold"))
+    yield Text.of("  ").add(compact(value, cells - 2))
+
+
+def _changes(shape: Shape, cells: int) -> Iterator[Text]:
+    mutations = shape["data_changes"]
+    kept = sum(1 for mutation in mutations if not mutation["rolled_back"])
+    undone = len(mutations) - kept
+    yield Text()
+    if not mutations:
+        yield Text.of(("data", "bold"), ("  nothing was changed", "dim"))
+        return
+    parts = [f"{plural(kept, 'row')} changed for good" if kept else "nothing was kept"]
+    if undone:
+        parts.append(f"{plural(undone, 'row')} rolled back")
+    yield Text.of(
+        ("data", "bold"), (f"  {', '.join(parts)}", "yellow" if kept and shape["failed"] else "dim")
+    )
+    for mutation in mutations[:CHANGES]:
+        yield Text.of("  ").join(change(mutation, cells - 2))
+    if len(mutations) > CHANGES:
+        rest = f"  … {plural(len(mutations) - CHANGES, 'more row')}: flux trace {short(shape['execution']['request_id'])}"
+        yield Text.of((rest, "dim"))
+
+
+def _writers(shape: Shape, cells: int, now: datetime) -> Iterator[Text]:
+    entries = shape["provenance"]
+    if not entries:
+        return
+    yield Text()
+    yield Text.of(("who wrote the rows it met", "bold"))
+    for entry in entries[:WRITERS]:
+        line = Text.of(f"  {safe(entry['table'])} ", (key(entry["key"]), "bold"), ("  ", ""))
+        line.add(f"{safe(entry['column'])} ", "dim").add(compact(entry["value"], VALUE))
+        verb = {"DELETE": "deleted", "TRUNCATE": "truncated", "INSERT": "inserted"}.get(entry["op"], "set")
+        line.add(f"  {verb} by ", "dim").join(_author(entry))
+        yield line.add(f"  {ago(entry['at'], now)}", "dim").cut(cells)
+    if len(entries) > WRITERS:
+        yield Text.of((f"  … {len(entries) - WRITERS} more", "dim"))
+
+
+def _author(entry: Shape) -> Text:
+    if entry["request_id"] is not None:
+        return Text.of((short(entry["request_id"]), "yellow"))
+    return Text.of((f"{safe(entry['actor'] or 'someone')}, outside Flux", "magenta"))
+
+
+def _comparison(shape: Shape, cells: int) -> Iterator[Text]:
+    if shape["previous_success"] is None:
+        return
+    yield Text()
+    yield Text.of(("compared with its last success ", "bold"), (short(shape["previous_success"]), "yellow"))
+    changed = shape.get("deployment_changed")
+    if changed:
+        yield _differs("code", "deployment", short(changed["a"]), short(changed["b"]), cells)
+    shown = [each for each in shape["differences"] if each["where"] != "outcome"][:3]
+    for difference in shown:
+        a, b = compact(difference["a"], VALUE), compact(difference["b"], VALUE)
+        yield _differs(difference["where"], difference["field"], a, b, cells)
+    if not shown and not changed:
+        yield Text.of(("  same code, same input, same answers to every call", "dim"))
+
+
+def _differs(where: str, field: str, a: str, b: str, cells: int) -> Text:
+    place = safe(field if field.startswith(where) else f"{where}  {field}")
+    return Text.of((f"  {place}  ", "dim"), (a, "green"), (" → ", "dim"), (b, "red")).cut(cells)
+
+
+def _advice(shape: Shape, cells: int) -> Iterator[Text]:
+    for suggestion in shape["suggestions"]:
+        yield Text()
+        yield from _hanging("help: ", "bold cyan", suggestion["text"], "", cells)
+        yield from _hanging("      ", "", suggestion["reason"], "dim", cells)
+
+
+def _hanging(head: str, head_style: str, text: str, style: str, cells: int) -> Iterator[Text]:
+    for at, part in enumerate(wrap(safe(text), cells - len(head))):
+        yield Text.of((head if at == 0 else " " * len(head), head_style if at == 0 else ""), (part, style))
