@@ -8,7 +8,7 @@ from datetime import datetime
 import click
 
 from flux.cli.output import command_errors, json_lines_option, print_json_line, run
-from flux.cli.since import Since
+from flux.cli.since import since_option
 from flux.errors import UsageError
 from flux.query.shapes import Shape
 
@@ -21,7 +21,7 @@ from flux.query.shapes import Shape
     type=click.Choice(["debug", "info", "warn", "error"]),
     help="Only of this level or a more serious one.",
 )
-@click.option("--since", type=Since(), help="Only from then on: 10m, 2h, 2026-01-31T12:00.")
+@since_option
 @click.option(
     "-n", "--lines", default=100, show_default=True, type=click.IntRange(0, 100_000), help="At most so many."
 )

@@ -8,7 +8,7 @@ from datetime import datetime
 import click
 
 from flux.cli.output import command_errors, json_option, print_json, run
-from flux.cli.since import Since
+from flux.cli.since import since_option
 from flux.query.shapes import Shape
 
 _ID = click.option(
@@ -28,7 +28,7 @@ def state() -> None:
 @click.argument("table")
 @_ID
 @click.option("--column", help="Only what changed this column.")
-@click.option("--since", type=Since(), help="Only from then on: 10m, 2h, 2026-01-31T12:00.")
+@since_option
 @click.option("--limit", type=click.IntRange(1), help="Only the newest so many.")
 @json_option
 @command_errors

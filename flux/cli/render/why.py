@@ -178,7 +178,8 @@ def _changes(shape: Shape, cells: int) -> Iterator[Text]:
     for mutation in mutations[:CHANGES]:
         yield Text.of("  ").join(change(mutation, cells - 2))
     if len(mutations) > CHANGES:
-        rest = f"  … {plural(len(mutations) - CHANGES, 'more row')}: flux trace {short(shape['execution']['request_id'])}"
+        more = plural(len(mutations) - CHANGES, "more row")
+        rest = f"  … {more}: flux trace {short(shape['execution']['request_id'])}"
         yield Text.of((rest, "dim"))
 
 
