@@ -97,7 +97,7 @@ def make_application(
     @app.post("/_flux/api/v1/functions/<name>/invoke")
     async def invoke(name: str) -> Response:
         result = await executor.execute(
-            Request(trigger="invoke", function=name, body=await request.get_data())
+            Request(trigger="invoke", function=name, body=await request.get_data(as_text=False))
         )
         answer = Response(result.body, status=result.status, mimetype="application/json")
         for header, value in result.headers:

@@ -121,7 +121,7 @@ class Application:
         self._jobs = Jobs(store)
         self._stack.push_async_callback(self._jobs.close)
         self._secrets = Secrets(config.environment, redaction, config.master_key)
-        self._database, self._fetch = database, fetch
+        self.database, self._fetch = database, fetch
 
         slots = config.flux_dir / "guests"
         env = {name: config.environment[name] for name in config.env if name in config.environment}
@@ -149,7 +149,7 @@ class Application:
         if run_jobs:
             self._worker = Worker(store, self._run_job, concurrency=config.job_concurrency, node=node)
 
-    def _host(self, execution: Execution, context: Context, request: Request) -> Host:
+    def _host(self, execution: Execution, context: Context, request: Request, deadline: float) -> Host:
         async def invoke(name: str, payload: bytes) -> Outcome:
             result = await self.executor.execute(
                 Request(
@@ -172,7 +172,7 @@ class Application:
 
         live = Live(
             request_id=execution.request_id,
-            session=self._database.session(execution.request_id, execution.day),
+            session=self.database.session(execution.request_id, execution.day, deadline=deadline),
             fetch=self._fetch,
             jobs=self._jobs,
             secrets=self._secrets,

@@ -85,15 +85,12 @@ def _listening_inodes(port: int) -> set[str]:
 
 def _describe(process: Path) -> str:
     try:
-        words = [
-            Path(w.decode(errors="replace")).name if i < 2 else w.decode(errors="replace")
-            for i, w in enumerate((process / "cmdline").read_bytes().split(b"\0"))
-            if w
-        ]
-        if len(words) > 1 and words[0].startswith("python"):
-            words = words[1:]
-        name = " ".join(words[:2]) or (process / "comm").read_text().strip()
-    except OSError:
+        words = [word.decode(errors="replace") for word in (process / "cmdline").read_bytes().split(b"\0") if word]
+        if Path(words[0]).name.startswith("python"):
+            words = [word for word in words[1:] if word != "-m"]
+        words[0] = Path(words[0]).name
+        name = " ".join(words[:2])
+    except (OSError, IndexError):
         name = "a process"
     try:
         where = f", in {os.readlink(process / 'cwd')}"

@@ -23,4 +23,4 @@ async def open_reader(config: Config) -> Reader:
         drain = Drain(store.connect_args, config.spool_dir, own=None)
         await drain.once()
         await drain.close()
-    return Reader(store)
+    return Reader(store, spool_dir=config.spool_dir)

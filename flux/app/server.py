@@ -126,8 +126,10 @@ async def _apply_schema(app: Application, audience: Audience) -> list[str]:
     async with app.store.internal() as connection:
         applied = await push.apply(connection, folder)
         plan = await push.plan(connection, folder)
-    audience.schema(applied, list(plan.drifted))
-    return applied
+    if applied:
+        app.database.schema_changed()
+    audience.schema(list(applied), list(plan.drifted))
+    return list(applied)
 
 
 async def _watch(app: Application, audience: Audience, stop: asyncio.Event) -> None:

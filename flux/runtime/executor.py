@@ -7,6 +7,7 @@ answer. Called by the gateway, the job worker, the CLI's `invoke`, and by Live f
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -105,8 +106,11 @@ class Result:
 class HostFactory(Protocol):
     """Makes the recorded host of one execution."""
 
-    def __call__(self, execution: Execution, context: Context, request: Request) -> Host:
-        """`context` holds the function span: the parent of what the host's calls trace."""
+    def __call__(self, execution: Execution, context: Context, request: Request, deadline: float) -> Host:
+        """`context` holds the function span: the parent of what the host's calls trace.
+
+        `deadline` is on the event loop's clock.
+        """
         ...
 
 
@@ -273,7 +277,8 @@ class Executor:
             if served.guest is None:
                 raise served.failure or RuntimeFault(f"`{served.name}` is not loaded.")
             where = span.get_span_context()
-            host = self._hosts(execution, trace.set_span_in_context(span, context), request)
+            deadline = asyncio.get_running_loop().time() + served.timeout
+            host = self._hosts(execution, trace.set_span_in_context(span, context), request, deadline)
             return await served.guest.invoke(
                 Invocation(
                     request_id=execution.request_id,
