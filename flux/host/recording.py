@@ -172,7 +172,7 @@ def leaves(call: HostCall) -> bool:
     try:
         return _QUERY.decode(call.arguments).operation != "select"
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return False
+        return True
 
 
 def _twice(call: HostCall) -> str:

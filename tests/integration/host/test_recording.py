@@ -79,7 +79,7 @@ def call(op: str, n: int, arguments: Any = None, **more: Any) -> HostCall:
         ("db.query", {}, None, False),
         ("db.query", {"operation": "insert"}, None, True),
         ("db.query", {"operation": "insert"}, 1, False),
-        ("db.query", b"not json", None, False),
+        ("db.query", b"not json", None, True),
         ("secrets.get", {}, None, False),
         ("sleep", {}, None, False),
     ],
@@ -289,7 +289,7 @@ async def test_log_lines_are_kept_in_order_with_the_calls_and_in_their_span(reco
     assert [line.span_id for line in end.logs] == [record.function_span_id, spans(end)["s"]["span_id"]]
 
 
-@pytest.mark.parametrize("arguments", [b"{", b"[]", b'{"level":"info"}', b'{"message":"\\ud800"}', b"\xff"])
+@pytest.mark.parametrize("arguments", [b"{", b"[]", b'{"level":"info"}', b'{"message":5}', b"\xff"])
 async def test_a_log_line_is_kept_whatever_it_holds(record: Record, arguments: bytes) -> None:
     host(record, Answering()).notify(call("log", 1, arguments))
     (line,) = record.end().logs

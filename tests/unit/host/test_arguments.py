@@ -1,0 +1,45 @@
+"""Reading what a guest says."""
+
+from __future__ import annotations
+
+import pytest
+
+from flux.host import arguments
+from flux.host.arguments import InvalidArguments, decode, decoder
+from flux.record.call import HostCall
+
+FETCH, PUSH = decoder(arguments.Fetch), decoder(arguments.Push)
+
+
+def call(op: str, given: bytes) -> HostCall:
+    return HostCall(op=op, arguments=given, n=1)
+
+
+def test_a_payload_is_kept_as_it_was_written() -> None:
+    push = decode(call("queue.push", b'{"name":"a","payload": {"b":1.0 ,"a":[ ]} }'), PUSH)
+    assert bytes(push.payload) == b'{"b":1.0 ,"a":[ ]}'
+    assert bytes(decode(call("queue.push", b'{"name":"a"}'), PUSH).payload) == b"null"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (rb"\ud800", "\ufffd"),
+        (rb"\udfff.\uD83D", "\ufffd.\ufffd"),
+        (rb"\ude00\ud83d", "\ufffd\ufffd"),
+        (rb"\ud83d\ude00\ud83d", "\U0001f600\ufffd"),
+        (rb"\\ud800\ud800\n", "\\ud800\ufffd\n"),
+        (rb"\ud83d\u0041", "\ufffdA"),
+    ],
+)
+def test_half_a_surrogate_pair_is_read_as_a_replacement_character(written: bytes, read: str) -> None:
+    fetch = decode(call("fetch", b'{"url":"' + written + b'"}'), FETCH)
+    assert fetch.url == read
+
+
+@pytest.mark.parametrize(
+    "given", [b"", b"{", b"null", b'{"url": 1}', b'{"url": "\xff"}', rb'{"url": "\ud8"}']
+)
+def test_what_cannot_be_understood_is_refused_in_the_name_of_the_op(given: bytes) -> None:
+    with pytest.raises(InvalidArguments, match=r"^fetch: "):
+        decode(call("fetch", given), FETCH)
