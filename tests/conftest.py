@@ -46,6 +46,15 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return report
 
 
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder that every account can enter: root's embedded Postgres runs as another one. Its path is short."""
+    folder = Path(tempfile.mkdtemp(prefix="flux-test-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """URL of a superuser on the test server."""

@@ -1,4 +1,4 @@
-"""The built wheel, installed outside the checkout, is a whole Flux: command, migrations, guests, types, SQL."""
+"""The built wheel, installed outside the checkout, is a whole Flux: command, migrations, guests, SQL."""
 
 from __future__ import annotations
 
@@ -94,17 +94,20 @@ def test_its_migrations_are_those_of_the_checkout(installed: Path, tmp_path: Pat
     assert names.split() == sorted(path.stem for path in (REPOSITORY / "migrations").glob("*.sql"))
 
 
+_OPEN = """
+import asyncio, pathlib, sys
+from flux.config import Config
+from flux.store.database import Store
+async def main():
+    async with await Store.open(Config(root=pathlib.Path(sys.argv[1])), application_name="wheel") as store:
+        async with store.internal() as connection:
+            print(await connection.fetchval("SELECT count(*) > 0 FROM flux.migrations"))
+asyncio.run(main())
+"""
+
+
 def test_its_embedded_postgres_starts(installed: Path, tmp_path: Path) -> None:
-    code = (
-        "import asyncio, pathlib, sys; from flux.config import Config; from flux.store.database import Store\n"
-        "async def main():\n"
-        "    config = Config(root=pathlib.Path(sys.argv[1]))\n"
-        "    async with await Store.open(config, application_name='wheel') as store:\n"
-        "        async with store.internal() as connection:\n"
-        "            print(await connection.fetchval('SELECT count(*) > 0 FROM flux.migrations'))\n"
-        "asyncio.run(main())"
-    )
-    assert run(installed / "python", "-c", code, tmp_path, cwd=tmp_path).strip() == "True"
+    assert run(installed / "python", "-c", _OPEN, tmp_path, cwd=tmp_path).strip() == "True"
 
 
 def test_the_exporter_is_found_by_its_entry_point(installed: Path, tmp_path: Path) -> None:
