@@ -144,16 +144,18 @@ class GuestProcess(asyncio.Protocol):
         process = cls(name, popen, on_line)
         process._reaper = loop.create_task(process._reap(), name=f"reap {name}")
         booted = process._expect()
-        assert popen.stderr is not None
-        process._errors, _ = await loop.connect_read_pipe(lambda: spawn.Lines(process._line), popen.stderr)
-        await loop.create_unix_connection(lambda: process, sock=socket)
         try:
+            assert popen.stderr is not None
+            process._errors, _ = await loop.connect_read_pipe(lambda: spawn.Lines(process._line), popen.stderr)
+            await loop.create_unix_connection(lambda: process, sock=socket)
             header = await asyncio.wait_for(booted, timeout)
         except TimeoutError as error:
-            process.kill("it did not boot in time")
+            await process.drain(0)
             raise RuntimeFault(f"The guest {name} did not boot within {timeout:g} s.") from error
         except BaseException:
-            process.kill("it was not wanted any more")
+            booted.cancel()
+            await process.drain(0)
+            socket.close()
             raise
         process._want("booted", header)
         process.versions = header.get("guest") or {}
