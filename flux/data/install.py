@@ -1,0 +1,146 @@
+"""Puts mutation capture, event triggers and grants on the user's database; also says what is missing there.
+
+Called at every start, after every `db push` and by `doctor` (status). The work is done by functions of migration 0002;
+this module decides the order, keeps processes apart and collects what could not be had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from flux.store.sql import Queries
+
+LOCK = 0x666C7578_63617074
+"""Key of the advisory lock that installations are done under: `fluxcapt` in ASCII."""
+
+_Q = Queries("flux.data")
+_EVENT_TRIGGERS = {"flux_ddl", "flux_rewrite", "flux_drop"}
+
+Connection = asyncpg.Connection | PoolConnectionProxy
+
+
+@dataclass(frozen=True, slots=True)
+class Uncaptured:
+    """A table whose changes are not recorded, and why."""
+
+    schema: str
+    table: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What stands after an installation.
+
+    `installed` names the tables (`schema.table`) whose capture was put up or renewed by this call; `event_triggers` says whether tables
+    made later are captured at once (else at the next start or push); `grants` whether functions have their own role.
+    """
+
+    installed: list[str]
+    uncaptured: list[Uncaptured]
+    event_triggers: bool
+    grants: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What stands now: tables with complete capture, those without, and whether the event triggers are there."""
+
+    captured: list[str]
+    uncaptured: list[Uncaptured]
+    event_triggers: bool
+
+
+async def install(connection: Connection) -> Installation:
+    """Bring capture to every user table, and everything around it, up to date.
+
+    Idempotent; safe from several processes. Each table is done in a transaction of its own, so that no lock is held for
+    longer than its table needs; a table of somebody else's is reported, not fatal.
+
+    Args:
+        connection: of the owner, in no transaction; the migrations are applied.
+    """
+    async with _alone(connection):
+        await connection.execute(_Q.adopt_cluster)
+        await connection.execute(_Q.close_flux)
+        event_triggers = await _event_triggers(connection)
+        installed: list[str] = []
+        uncaptured: list[Uncaptured] = []
+        for row in await connection.fetch(_Q.tables):
+            name = f"{row['schema_name']}.{row['table_name']}"
+            if reason := _never(row):
+                uncaptured.append(Uncaptured(row["schema_name"], row["table_name"], reason))
+                continue
+            try:
+                if await connection.fetchval(_Q.capture_table, row["relation"]):
+                    installed.append(name)
+            except asyncpg.PostgresError as error:
+                uncaptured.append(Uncaptured(row["schema_name"], row["table_name"], str(error)))
+        await connection.execute(_Q.note_schema, "install")
+        return Installation(installed, uncaptured, event_triggers, await _grants(connection))
+
+
+async def status(connection: Connection) -> Status:
+    """What capture stands on, without touching anything. For `doctor`."""
+    captured: list[str] = []
+    uncaptured: list[Uncaptured] = []
+    for row in await connection.fetch(_Q.tables):
+        reason = _never(row)
+        if reason is None and row["faults"]:
+            reason = f"missing or stale: {', '.join(row['faults'])}"
+        if reason is None:
+            captured.append(f"{row['schema_name']}.{row['table_name']}")
+        else:
+            uncaptured.append(Uncaptured(row["schema_name"], row["table_name"], reason))
+    return Status(captured, uncaptured, await _has_event_triggers(connection))
+
+
+@asynccontextmanager
+async def _alone(connection: Connection) -> AsyncIterator[None]:
+    await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
+    try:
+        yield
+    finally:
+        await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
+
+
+def _never(row: asyncpg.Record) -> str | None:
+    if row["kind"] == "f":
+        return "a foreign table: its rows change where no trigger of this database sees it"
+    if row["extension"] is not None:
+        return f"belongs to the extension {row['extension']}"
+    return None
+
+
+async def _has_event_triggers(connection: Connection) -> bool:
+    return {row["evtname"] for row in await connection.fetch(_Q.event_triggers)} >= _EVENT_TRIGGERS
+
+
+async def _event_triggers(connection: Connection) -> bool:
+    if await _has_event_triggers(connection):
+        return True
+    try:
+        async with connection.transaction():
+            await connection.execute(_Q.drop_event_triggers)
+            await connection.execute(_Q.create_event_triggers)
+    except asyncpg.InsufficientPrivilegeError:
+        return False
+    return True
+
+
+async def _grants(connection: Connection) -> bool:
+    if not await connection.fetchval(_Q.has_app_role):
+        return False
+    await connection.execute(_Q.open_flux)
+    granted = True
+    for row in await connection.fetch(_Q.user_schemas):
+        try:
+            await connection.execute(_Q.grant_schema, row["name"])
+        except asyncpg.InsufficientPrivilegeError:
+            granted = False
+    return granted

@@ -1,0 +1,61 @@
+-- name: adopt_cluster
+-- Mutations carry the cluster's identity; after a restore into another one it is another.
+SELECT flux.adopt_cluster()
+
+-- name: tables
+-- Every table of the user's, roots before their partitions, with what is wrong with its capture.
+SELECT t.relation, t.schema_name, t.table_name, t.kind::text, t.extension, flux.capture_faults(t.relation) AS faults
+FROM flux.user_tables t
+ORDER BY t.is_partition, t.schema_name, t.table_name
+
+-- name: capture_table
+SELECT flux.capture_table($1, 'installed'), flux.note_membership($1)
+
+-- name: note_schema
+SELECT flux.note_schema($1)
+
+-- name: event_triggers
+-- Those that are there and always enabled.
+SELECT evtname::text FROM pg_catalog.pg_event_trigger WHERE evtname LIKE 'flux\_%' AND evtenabled = 'A'
+
+-- name: drop_event_triggers
+DROP EVENT TRIGGER IF EXISTS flux_ddl;
+DROP EVENT TRIGGER IF EXISTS flux_rewrite;
+DROP EVENT TRIGGER IF EXISTS flux_drop
+
+-- name: create_event_triggers
+CREATE EVENT TRIGGER flux_ddl ON ddl_command_end EXECUTE FUNCTION flux.on_ddl();
+CREATE EVENT TRIGGER flux_rewrite ON table_rewrite EXECUTE FUNCTION flux.on_rewrite();
+CREATE EVENT TRIGGER flux_drop ON sql_drop EXECUTE FUNCTION flux.on_drop();
+ALTER EVENT TRIGGER flux_ddl ENABLE ALWAYS;
+ALTER EVENT TRIGGER flux_rewrite ENABLE ALWAYS;
+ALTER EVENT TRIGGER flux_drop ENABLE ALWAYS
+
+-- name: has_app_role
+-- Whether the functions' role exists.
+SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'flux_app')
+
+-- name: user_schemas
+SELECT n.nspname::text AS name FROM flux.user_schemas n ORDER BY 1
+
+-- name: grant_schema
+SELECT flux.grant_schema($1)
+
+-- name: close_flux
+-- Nothing in flux.* is anyone's but the owner's; functions enter their transactions with flux.enter().
+REVOKE ALL ON SCHEMA flux FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA flux FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA flux FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA flux FROM PUBLIC
+
+-- name: open_flux
+-- What functions call in the schema flux: the beginning of a transaction, and the queue.
+DO $$
+DECLARE
+    f regprocedure;
+BEGIN
+    GRANT USAGE ON SCHEMA flux TO flux_app;
+    FOR f IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'flux'::regnamespace AND p.proname IN ('enter', 'push_job') LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO flux_app', f);
+    END LOOP;
+END $$
