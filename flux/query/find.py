@@ -17,7 +17,7 @@ from typing import Any
 from asyncpg import Connection
 
 from flux.errors import Ambiguous, NotFound, UsageError
-from flux.store.sql import Queries
+from flux.query.queries import Q
 
 SHORTEST_PREFIX = 4
 LISTED = 10
@@ -30,7 +30,6 @@ INTERVAL = 0.025
 
 _ID = re.compile(r"[0-9a-f]{4,32}")
 _SEGMENT = re.compile(r"(\d+)\.seg")
-_Q = Queries("flux.query")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +85,14 @@ async def resolve(connection: Connection[Any], name: str, *, spool_dir: Path | N
 
 
 async def _latest(connection: Connection[Any]) -> Found | None:
-    row = await connection.fetchrow(_Q.latest)
+    row = await connection.fetchrow(Q.latest)
     return None if row is None else Found(row["request_id"], row["day"])
 
 
 async def _by_digits(connection: Connection[Any], digits: str) -> Found | None:
-    rows = await connection.fetch(_Q.by_prefix, digits, _after(digits), LISTED + 1)
+    rows = await connection.fetch(Q.by_prefix, digits, _after(digits), LISTED + 1)
     if not rows and len(digits) == 32:
-        rows = await connection.fetch(_Q.by_trace, digits)
+        rows = await connection.fetch(Q.by_trace, digits)
     if not rows:
         return None
     if len(rows) > 1:
@@ -124,7 +123,7 @@ async def _drained(connection: Connection[Any], spool_dir: Path) -> None:
     loop = asyncio.get_running_loop()
     until = loop.time() + PATIENCE
     while ends and loop.time() < until:
-        for row in await connection.fetch(_Q.drained, list(ends)):
+        for row in await connection.fetch(Q.drained, list(ends)):
             if (row["segment"], row["offset"]) >= ends[row["spool_id"]]:
                 del ends[row["spool_id"]]
         if ends:

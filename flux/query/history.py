@@ -13,14 +13,12 @@ from asyncpg import Connection, Record
 
 from flux.query import shapes
 from flux.query.payload import parse
+from flux.query.queries import Q
 from flux.query.rows import Key, Table
 from flux.query.shapes import Shape
-from flux.store.sql import Queries
 
 MOST_KEYS = 64
 """Primary keys that one row's history follows."""
-
-_Q = Queries("flux.query")
 
 
 @dataclass
@@ -46,8 +44,8 @@ async def load(connection: Connection[Any], table: Table, key: Key) -> list[Shap
     rows: dict[tuple[str, int], Record] = {}
     while (new := [text for text in stretches if text not in asked]) and len(asked) < MOST_KEYS:
         asked.update(new)
-        found = await connection.fetch(_Q.mutations_of_keys, table.schema, table.name, new)
-        found += await connection.fetch(_Q.moves_of_keys, table.schema, table.name, new)
+        found = await connection.fetch(Q.mutations_of_keys, table.schema, table.name, new)
+        found += await connection.fetch(Q.moves_of_keys, table.schema, table.name, new)
         for row in found:
             rows[row["request_id"], row["n"]] = row
         _follow(rows, stretches, table)
@@ -118,7 +116,8 @@ def _belongs(row: Record, stretches: dict[str, _Stretch], table: Table) -> bool:
 def _keys(row: Record, table: Table) -> tuple[Key | None, Key | None]:
     """The row's key before and after the mutation, by its images."""
     filed = parse(row["key"])
-    names = tuple(filed) if isinstance(filed, dict) else table.key
+    # A key too long for an index is filed as its md5 alone.
+    names = tuple(filed) if isinstance(filed, dict) and "$md5" not in filed else table.key
     images = []
     for text in (row["before"], row["after"]):
         image = parse(text)

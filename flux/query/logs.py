@@ -15,8 +15,8 @@ from asyncpg import Connection, Record
 from flux.errors import UsageError
 from flux.query import shapes
 from flux.query.find import Found
+from flux.query.queries import Q
 from flux.query.shapes import Shape
-from flux.store.sql import Queries
 
 LEVELS = ("debug", "info", "warn", "error")
 INTERVAL = 0.2
@@ -25,7 +25,6 @@ WINDOW = timedelta(seconds=35)
 MOST = 5000
 REMEMBERED = 100_000
 
-_Q = Queries("flux.query")
 Connect = Callable[[], AbstractAsyncContextManager[Any]]
 
 
@@ -50,7 +49,7 @@ class Filter:
 async def of(connection: Connection[Any], found: Found, wanted: Filter) -> list[Shape]:
     """The lines of one execution, in order."""
     return [
-        line(row) for row in await connection.fetch(_Q.logs_of, found.request_id, found.day, wanted.levels)
+        line(row) for row in await connection.fetch(Q.logs_of, found.request_id, found.day, wanted.levels)
     ]
 
 
@@ -98,5 +97,5 @@ def line(row: Record) -> Shape:
 async def _fetch(
     connection: Connection[Any], wanted: Filter, since: datetime | None, limit: int
 ) -> list[Record]:
-    rows = await connection.fetch(_Q.latest_logs, wanted.function, wanted.levels, since, limit)
+    rows = await connection.fetch(Q.latest_logs, wanted.function, wanted.levels, since, limit)
     return rows[::-1]

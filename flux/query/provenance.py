@@ -20,9 +20,9 @@ from flux.query import history
 from flux.query.blame import blame
 from flux.query.cause import Cause
 from flux.query.payload import parse
+from flux.query.queries import Q
 from flux.query.rows import Key, Table, as_text, find_table, key_where, typed_key
 from flux.query.shapes import Shape
-from flux.store.sql import Queries
 
 MOST_ROWS = 3
 MOST = 12
@@ -33,7 +33,6 @@ _DETAIL = re.compile(
     r"Key \((?P<columns>.+?)\)=\((?P<values>.*)\) "
     r'(?:already exists|is not present in table "(?P<other>[^"]+)")'
 )
-_Q = Queries("flux.query")
 
 
 async def load(connection: Connection[Any], cause: Cause) -> list[Shape]:
@@ -102,7 +101,7 @@ async def _remembered(connection: Connection[Any], table: Table, values: dict[st
     )
     flat = [part for pair in values.items() for part in pair]
     image = await connection.fetchval(f"SELECT jsonb_build_object({pairs})::text", *flat)
-    text = await connection.fetchval(_Q.row_by_columns, table.schema, table.name, image)
+    text = await connection.fetchval(Q.row_by_columns, table.schema, table.name, image)
     key = parse(text)
     return key if isinstance(key, dict) else None
 

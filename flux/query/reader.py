@@ -5,7 +5,7 @@ The CLI, the HTTP API and Python programs hold one. It only reads.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from asyncpg import Connection
 from flux.errors import NotFound, StoreError, UsageError
 from flux.query import blame, find, history, logs, rows, shapes, statement, tail, trace, why
 from flux.query.shapes import Shape
+from flux.query.withhold import Withheld
 
 
 class Source(Protocol):
@@ -40,11 +41,15 @@ class Reader:
         store: where connections come from; `close` closes it.
         spool_dir: the project's spools, where this machine has them: `last` then waits, at most half a
             second, until what they hold has been stored.
+        redact_columns: `table.column` whose values no answer shows; only `sql` doesn't know them.
     """
 
-    def __init__(self, store: Source, *, spool_dir: Path | None = None) -> None:
+    def __init__(
+        self, store: Source, *, spool_dir: Path | None = None, redact_columns: Sequence[str] = ()
+    ) -> None:
         self._store = store
         self._spool_dir = spool_dir
+        self._withheld = Withheld(redact_columns)
 
     async def close(self) -> None:
         """Close the store. Idempotent where the store's `close` is."""
@@ -100,7 +105,9 @@ class Reader:
             NotFound, Ambiguous, UsageError: `name` doesn't name one.
         """
         async with self._connect() as connection:
-            return await trace.load(connection, await self._find(connection, name))
+            document = await trace.load(connection, await self._find(connection, name))
+            self._withheld.trace(document)
+            return document
 
     async def why(self, name: str) -> Shape:
         """Why one execution ended as it did.
@@ -109,7 +116,9 @@ class Reader:
             NotFound, Ambiguous, UsageError: `name` doesn't name one.
         """
         async with self._connect() as connection:
-            return await why.load(connection, await self._find(connection, name))
+            shape = await why.load(connection, await self._find(connection, name))
+            self._withheld.why(shape)
+            return shape
 
     async def history(
         self,
@@ -139,6 +148,7 @@ class Reader:
             found = await history.load(connection, where, identity)
             if not found and await rows.current_row(connection, where, identity) is None:
                 raise _no_row(where, key)
+            self._withheld.mutations(found)
             return history.select(found, column=column, since=since, limit=limit)
 
     async def blame(self, table: str, key: str) -> Shape:
@@ -157,7 +167,9 @@ class Reader:
             current = await rows.current_row(connection, where, identity)
             if not mutations and current is None:
                 raise _no_row(where, key)
-            return blame.blame(mutations, _columns(where, mutations), current)
+            columns = blame.blame(mutations, _columns(where, mutations), current)
+            self._withheld.blame(where.shown, columns)
+            return columns
 
     async def logs(
         self,

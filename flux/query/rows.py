@@ -16,10 +16,8 @@ from asyncpg import Connection
 
 from flux.errors import NotFound, UsageError
 from flux.query.payload import parse
+from flux.query.queries import Q
 from flux.store.identifiers import quote
-from flux.store.sql import Queries
-
-_Q = Queries("flux.query")
 
 
 @dataclass(frozen=True)
@@ -61,15 +59,15 @@ async def find_table(connection: Connection[Any], name: str) -> Table:
     schema, dot, table = name.partition(".")
     if not dot:
         schema, table = "public", name
-    rows = await connection.fetch(_Q.table_columns, schema, table)
+    rows = await connection.fetch(Q.table_columns, schema, table)
     if rows:
         keyed = sorted((row["key_position"], row["name"]) for row in rows if row["key_position"] is not None)
         columns = {row["name"]: row["type"] for row in rows}
         return Table(schema, table, columns, tuple(column for _, column in keyed))
-    sample = parse(await connection.fetchval(_Q.recorded_key, schema, table))
+    sample = parse(await connection.fetchval(Q.recorded_key, schema, table))
     if isinstance(sample, dict):
         return Table(schema, table, {}, tuple(sample), sample)
-    known = [row["name"] for row in await connection.fetch(_Q.tables)]
+    known = [row["name"] for row in await connection.fetch(Q.tables)]
     close = difflib.get_close_matches(name, known, n=1)
     raise NotFound(
         f"There is no table `{name}`.",

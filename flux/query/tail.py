@@ -17,8 +17,8 @@ from typing import Any
 from asyncpg import Connection, Record
 
 from flux.query import shapes
+from flux.query.queries import Q
 from flux.query.shapes import Shape
-from flux.store.sql import Queries
 
 INTERVAL = 0.2
 """Seconds between two looks."""
@@ -32,7 +32,6 @@ MOST = 2000
 """Executions that one look shows; what came beside them in the same moment is left out."""
 REMEMBERED = 50_000
 
-_Q = Queries("flux.query")
 Connect = Callable[[], AbstractAsyncContextManager[Any]]
 
 
@@ -62,7 +61,7 @@ async def latest(
 ) -> list[Record]:
     """The newest `limit` executions begun after `since`, oldest first."""
     rows = await connection.fetch(
-        _Q.latest_executions, wanted.function, wanted.pattern, wanted.failed, since, limit
+        Q.latest_executions, wanted.function, wanted.pattern, wanted.failed, since, limit
     )
     return rows[::-1]
 
@@ -103,7 +102,7 @@ async def _late(
     connection: Connection[Any], wanted: Filter, began: datetime, horizon: datetime
 ) -> list[Record]:
     rows = await connection.fetch(
-        _Q.late_executions,
+        Q.late_executions,
         wanted.function,
         wanted.pattern,
         wanted.failed,

@@ -11,13 +11,11 @@ from asyncpg import Connection, Record
 
 from flux.query import shapes
 from flux.query.find import Found
+from flux.query.queries import Q
 from flux.query.shapes import Shape
-from flux.store.sql import Queries
 
 MOST_CHILDREN = 200
 """Invoked executions that come with a trace, however deeply nested."""
-
-_Q = Queries("flux.query")
 
 
 async def load(connection: Connection[Any], found: Found) -> Shape:
@@ -28,17 +26,17 @@ async def load(connection: Connection[Any], found: Found) -> Shape:
         for each execution that it invoked, in order of their start.
     """
     request_ids, days = [found.request_id], [found.day]
-    calls = await connection.fetch(_Q.host_calls, request_ids, days)
+    calls = await connection.fetch(Q.host_calls, request_ids, days)
     if any(call["op"] == "invoke" for call in calls):
-        below = await connection.fetch(_Q.descendants, found.request_id, found.day, MOST_CHILDREN)
+        below = await connection.fetch(Q.descendants, found.request_id, found.day, MOST_CHILDREN)
         if below:
             request_ids += [row["request_id"] for row in below]
             days = _distinct([found.day, *(row["day"] for row in below)])
-            calls = await connection.fetch(_Q.host_calls, request_ids, days)
-    executions = await connection.fetch(_Q.execution, request_ids, days)
-    spans = _by_request(await connection.fetch(_Q.spans, request_ids, days))
-    mutations = _by_request(await connection.fetch(_Q.mutations, request_ids, days))
-    logs = _by_request(await connection.fetch(_Q.logs, request_ids, days))
+            calls = await connection.fetch(Q.host_calls, request_ids, days)
+    executions = await connection.fetch(Q.execution, request_ids, days)
+    spans = _by_request(await connection.fetch(Q.spans, request_ids, days))
+    mutations = _by_request(await connection.fetch(Q.mutations, request_ids, days))
+    logs = _by_request(await connection.fetch(Q.logs, request_ids, days))
     by_call = _by_request(calls)
     documents: dict[str, Shape] = {}
     for row in executions:

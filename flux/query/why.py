@@ -13,12 +13,10 @@ from flux.query import cause as causes
 from flux.query import provenance, trace
 from flux.query.compare import differences
 from flux.query.find import Found
+from flux.query.queries import Q
 from flux.query.shapes import Shape
 from flux.query.source import locate
 from flux.query.suggest import Facts, Route, suggest
-from flux.store.sql import Queries
-
-_Q = Queries("flux.query")
 
 _EXECUTION = [
     *("request_id", "trace_id", "trigger", "function", "deployment", "method", "path", "status", "outcome"),
@@ -88,7 +86,7 @@ async def load(connection: Connection[Any], found: Found) -> Shape:
     shape["provenance"] = await provenance.load(connection, cause)
     await _compare(connection, document, shape)
     detail = ((cause.call or {}).get("error") or {}).get("detail") or {}
-    routes = [Route(*row) for row in await connection.fetch(_Q.routes)]
+    routes = [Route(*row) for row in await connection.fetch(Q.routes)]
     shape["suggestions"] = suggest(Facts(cause, document, detail, routes))
     return shape
 
@@ -97,7 +95,7 @@ async def _location(connection: Connection[Any], document: Shape) -> Shape | Non
     error = document["error"]
     if not error or not error.get("file"):
         return None
-    bundle = await connection.fetchval(_Q.bundle, document["deployment"]) if document["deployment"] else None
+    bundle = await connection.fetchval(Q.bundle, document["deployment"]) if document["deployment"] else None
     return locate(error, bundle)
 
 
@@ -106,7 +104,7 @@ async def _compare(connection: Connection[Any], document: Shape, shape: Shape) -
     if not document["function"]:
         return
     row = await connection.fetchrow(
-        _Q.previous_success,
+        Q.previous_success,
         document["function"],
         datetime.fromisoformat(document["started_at"]),
         document["request_id"],
