@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from flux.queue.job import Job
 from flux.store.database import Store
@@ -74,12 +75,7 @@ class JobTable:
             await connection.execute(
                 _SQL.acknowledge,
                 [a.job.id for a in said],
-                [a.job.attempt for a in said],
-                [a.status for a in said],
-                [a.delay for a in said],
-                [int(a.given_back) for a in said],
-                [a.request_id for a in said],
-                [None if a.error is None else _json(a.error) for a in said],
+                _json({a.job.id: _said(a) for a in said}),
                 self._node,
             )
 
@@ -88,7 +84,11 @@ class JobTable:
         held = list(jobs)
         async with self._store.internal() as connection:
             rows = await connection.fetch(
-                _SQL.renew, self._node, [job.id for job in held], [job.attempt for job in held], self._lease
+                _SQL.renew,
+                [job.id for job in held],
+                _json({job.id: job.attempt for job in held}),
+                self._node,
+                self._lease,
             )
         return {(row["id"], row["attempt"]) for row in rows}
 
@@ -100,16 +100,21 @@ class JobTable:
         return row["queued"], row["failed"]
 
 
-def _json(error: dict[str, Any]) -> str:
-    """As jsonb can hold it: no NUL, no lone surrogates."""
-    return json.dumps(_storable(error), ensure_ascii=False)
+def _said(a: Acknowledgement) -> list[Any]:
+    error = None if a.error is None else _storable(a.error)
+    return [a.job.attempt, a.status, a.delay, int(a.given_back), a.request_id, error]
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _storable(value: Any) -> Any:
+    """As jsonb can hold it: no NUL, no half surrogates."""
     if isinstance(value, dict):
         return {_storable(str(key)): _storable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list | tuple):
         return [_storable(item) for item in value]
-    if value is None or isinstance(value, (bool, int)):
+    if value is None or isinstance(value, bool | int | float):
         return value
     return str(value).replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -1,5 +1,6 @@
--- A worker's statements. A job is held by (locked_by, attempt): whoever took it over since has another attempt number, so what the
--- former holder still says about it changes nothing.
+-- A worker's statements. A job is held by (locked_by, attempt): whoever took it over since has another attempt number, so
+-- what the former holder still says about it changes nothing. No joins: the table's statistics are always out of date, and
+-- `id = ANY (...)` alone is quick whatever they say.
 
 -- name: claim
 -- Take up to $1 due jobs for node $2 under a lease of $3 seconds; this is their next attempt.
@@ -13,36 +14,38 @@ WITH due AS MATERIALIZED (
 UPDATE flux.jobs AS j
 SET status = 'running', attempt = j.attempt + 1, locked_by = $2, lease_until = now() + $3 * interval '1 second',
     started_at = now(), finished_at = NULL
-FROM due
-WHERE j.id = due.id
+WHERE j.id = ANY (ARRAY(SELECT id FROM due))
 RETURNING j.id, j.name, j.payload, j.attempt, j.max_attempts, j.pushed_by, j.traceparent, j.created_at, j.run_at
 
 -- name: acknowledge
--- What came of attempts: arrays of id, attempt, status (done, queued, failed), delay until the next attempt (s), attempts to give
--- back, execution, error. $8 is the node.
+-- What came of attempts of jobs $1 on node $3. $2 is {id: [attempt, status (done, queued, failed), delay until the next
+-- attempt (s), attempts to give back, execution, error]}.
 UPDATE flux.jobs AS j
-SET status = a.status,
-    attempt = j.attempt - a.given_back,
-    run_at = CASE WHEN a.status = 'queued' THEN now() + a.delay * interval '1 second' ELSE j.run_at END,
-    finished_at = CASE WHEN a.status = 'queued' THEN NULL ELSE now() END,
+SET status = ($2::jsonb -> j.id) ->> 1,
+    attempt = j.attempt - (($2::jsonb -> j.id) ->> 3)::integer,
+    run_at = CASE ($2::jsonb -> j.id) ->> 1
+        WHEN 'queued' THEN now() + (($2::jsonb -> j.id) ->> 2)::float8 * interval '1 second'
+        ELSE j.run_at END,
+    finished_at = CASE ($2::jsonb -> j.id) ->> 1 WHEN 'queued' THEN NULL ELSE now() END,
     locked_by = NULL,
     lease_until = NULL,
-    last_request_id = coalesce(a.request_id, j.last_request_id),
-    last_error = CASE WHEN a.status = 'done' THEN NULL ELSE coalesce(a.error, j.last_error) END
-FROM unnest($1::text[], $2::integer[], $3::text[], $4::float8[], $5::integer[], $6::text[], $7::jsonb[])
-     AS a(id, attempt, status, delay, given_back, request_id, error)
-WHERE j.id = a.id AND j.attempt = a.attempt AND j.locked_by = $8 AND j.status = 'running'
+    last_request_id = coalesce(($2::jsonb -> j.id) ->> 4, j.last_request_id),
+    last_error = CASE ($2::jsonb -> j.id) ->> 1
+        WHEN 'done' THEN NULL
+        ELSE coalesce(nullif(($2::jsonb -> j.id) -> 5, 'null'), j.last_error) END
+WHERE j.id = ANY ($1) AND j.locked_by = $3 AND j.attempt = (($2::jsonb -> j.id) ->> 0)::integer
 
 -- name: renew
--- Prolong the leases of node $1 on jobs $2 (at attempts $3) by $4 seconds from now; gives those still held.
+-- Prolong the leases of node $3 on jobs $1, at the attempts that $2 says ({id: attempt}), to $4 seconds from now; gives those
+-- still held.
 UPDATE flux.jobs AS j
 SET lease_until = now() + $4 * interval '1 second'
-FROM unnest($2::text[], $3::integer[]) AS held(id, attempt)
-WHERE j.id = held.id AND j.attempt = held.attempt AND j.locked_by = $1 AND j.status = 'running'
+WHERE j.id = ANY ($1) AND j.locked_by = $3 AND j.attempt = ($2::jsonb ->> j.id)::integer
 RETURNING j.id, j.attempt
 
 -- name: reclaim
--- Jobs whose worker let their lease run out: due again at once, or failed where that was the last attempt. Gives how many of each.
+-- Jobs whose worker let their lease run out: due again at once, or failed where that was the last attempt. Gives how many
+-- of each.
 WITH lost AS MATERIALIZED (
     SELECT id FROM flux.jobs
     WHERE status = 'running' AND lease_until < now()
@@ -57,8 +60,7 @@ WITH lost AS MATERIALIZED (
             'message', format('Attempt %s was lost: its worker %s stopped without a word.', j.attempt, j.locked_by)),
         locked_by = NULL,
         lease_until = NULL
-    FROM lost
-    WHERE j.id = lost.id
+    WHERE j.id = ANY (ARRAY(SELECT id FROM lost))
     RETURNING j.status
 )
 SELECT count(*) FILTER (WHERE status = 'queued') AS queued, count(*) FILTER (WHERE status = 'failed') AS failed FROM changed
