@@ -21,7 +21,7 @@ from opentelemetry.trace import Span
 
 from flux.data import context, values
 from flux.data.attempts import MARK
-from flux.data.errors import Refused, bad_argument, call_error
+from flux.data.errors import DATABASE_ERRORS, Refused, bad_argument, call_error
 from flux.data.statements import Residue
 from flux.semconv import (
     DB_COLLECTION_NAME,
@@ -38,17 +38,24 @@ SET SESSION AUTHORIZATION DEFAULT; RESET ALL; CLOSE ALL; UNLISTEN *; SELECT pg_a
 DISCARD TEMP;
 DISCARD SEQUENCES
 """
-_PING = "SELECT WHERE false"
+_ASK = "SELECT current_setting('default_transaction_isolation')"
 _SHAPES = 1000
 _ASYNCPG: Any = asyncpg.Connection
 """The same class without its stubs, which leave out what it does inside."""
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """A prepared statement's columns: their names in the result, and the types that the result names."""
+    """A prepared statement's columns and parameters.
 
-    columns: tuple[str, ...]
-    types: dict[str, str]
+    Attributes:
+        columns: their names in the result.
+        types: those of them whose type the result names.
+        parameters: asyncpg.Type of each.
+    """
+
+    columns: tuple[str, ...] = ()
+    types: dict[str, str] = {}
+    parameters: tuple[Any, ...] = ()
 
 
 class Answer(msgspec.Struct):
@@ -56,7 +63,7 @@ class Answer(msgspec.Struct):
     it."""
 
     rows: list[asyncpg.Record] = []
-    shape: Shape = Shape((), {})
+    shape: Shape = Shape()
     tag: str = ""
     count: int = 0
     failure: Exception | None = None
@@ -82,16 +89,18 @@ class Connection(asyncpg.Connection):
     """What has to be removed before somebody else may have the connection."""
     epoch: int
     """The pool's schema epoch that the cached statements belong to."""
+    default_isolation: str
+    """Of a transaction that names none."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.announced = []
         self.residue = Residue.NONE
         self.epoch = 0
+        self.default_isolation = "read committed"
         self._pending: _Run | None = None
         self._shapes: dict[str, tuple[object, Shape]] = {}
-        self._context_statement: object = None
-        self._ping_statement: object = None
+        self._context_statement: Any = None
 
     @property
     def _inside(self) -> Any:
@@ -99,14 +108,19 @@ class Connection(asyncpg.Connection):
         return self
 
     async def prepare_for_use(self, *, prefixes: bool) -> None:
-        """Install codecs and, unless behind a transaction pooler, the statement behind context.prefix.
-        Once, when opened."""
+        """Install codecs, ask what Flux must know and, unless behind a transaction pooler, prepare the
+        statement behind
+        context.prefix. Once, when opened.
+        """
         await values.install_codecs(self)
         if prefixes:
-            self._context_statement = await self.prepare(context.TEXT, name=context.STATEMENT)
-            self._ping_statement = await self._inside._get_statement(
-                _PING, None, named="flux_ping", use_cache=False
+            self._context_statement = await self._inside._get_statement(
+                context.TEXT, None, named=context.STATEMENT, use_cache=False
             )
+        # asyncpg ends preparing without a Sync: until the next one Postgres holds a transaction open. This
+        # sends it.
+        rows = await self._inside._execute(_ASK, (), 0, None)
+        self.default_isolation = rows[0][0]
 
     async def run(
         self,
@@ -142,8 +156,10 @@ class Connection(asyncpg.Connection):
                 await self.fetch(text)
             else:
                 await self._inside._execute(text, (), 0, None)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except DATABASE_ERRORS as error:
             answer.failure = answer.failure or error
+            if isinstance(error, asyncpg.InternalClientError):
+                self.terminate()
         finally:
             self._pending = None
         return answer
@@ -217,55 +233,55 @@ class Connection(asyncpg.Connection):
             for attempt in (1, 2):
                 state = await self._inside._get_statement(query, None)
                 try:
-                    rows, tag, _ = await self._send(state, pending.arguments, pending.prefix)
+                    shape = self._shape(query, state)
+                    rows, tag, _ = await self._send(
+                        state, shape.parameters, pending.arguments, pending.prefix
+                    )
                     break
                 except asyncpg.InvalidCachedStatementError:
                     self.forget_schema()
                     if attempt == 2 or self._inside._protocol.is_in_transaction():
                         raise
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, Refused, OSError) as error:
+        except (Refused, *DATABASE_ERRORS) as error:
             answer.failure = error
             return
         answer.rows = rows or []
         answer.tag = (tag or b"").decode()
         match = _COUNT.search(tag or b"")
         answer.count = int(match[1]) if match else len(answer.rows)
-        answer.shape = self._shape(query, state)
+        answer.shape = shape
 
-    async def _send(self, state: Any, arguments: Sequence[Any], prefix: bytes | None) -> Any:
-        try:
-            return await self._bind(state, arguments, prefix)
-        except (asyncpg.DataError, asyncpg.InterfaceError) as error:
-            if self.is_closed() or getattr(error, "severity", None) is not None:
-                raise  # the server's own, or no server to talk to any more
-            await self._settle(prefix)
-            number = bad_argument(error)
-            if number is None:
-                raise
-            types = state._get_parameters()
+    async def _send(
+        self, state: Any, types: Sequence[Any], arguments: Sequence[Any], prefix: bytes | None
+    ) -> Any:
+        for coerced in (True,) if values.needs_coercion(arguments) else (False, True):
             try:
-                return await self._bind(state, values.coerce(arguments, types), prefix)
-            except (asyncpg.DataError, asyncpg.InterfaceError, ValueError) as again:
-                if getattr(again, "severity", None) is not None:
+                sent = values.coerce(arguments, types) if coerced else arguments
+                return await self._bind(state, sent, prefix)
+            except values.Unfit as error:
+                await self._settle()
+                raise _unfit(error.number, types, error) from error
+            except (asyncpg.DataError, asyncpg.InterfaceError) as error:
+                if self.is_closed() or getattr(error, "severity", None) is not None:
+                    raise  # the server's own, or no server to talk to any more
+                await self._settle()
+                number = bad_argument(error)
+                if number is None:
                     raise
-                await self._settle(prefix)
-                number = bad_argument(again) or number
-                raise Refused(
-                    "invalid_parameter",
-                    f"Parameter ${number} can't be sent as {types[number - 1].name}: "
-                    f"{again.__cause__ or again}.",
-                ) from error
+                if coerced:
+                    raise _unfit(number, types, error) from error
+        raise AssertionError("the last try returns or raises")
 
     async def _bind(self, state: Any, arguments: Sequence[Any], prefix: bytes | None) -> Any:
         if prefix is not None:
             self._inside._transport.write(prefix)
         return await self._inside._protocol.bind_execute(state, arguments, "", 0, True, None)
 
-    async def _settle(self, prefix: bytes | None) -> None:
-        """A parameter was refused after the prefix had gone out: end its implicit transaction with an empty
-        statement."""
-        if prefix is not None:
-            await self._inside._protocol.bind_execute(self._ping_statement, (), "", 0, True, None)
+    async def _settle(self) -> None:
+        """A parameter was refused after Parse or the prefix had gone out: end the implicit transaction they
+        began."""
+        if self._context_statement is not None and not self._inside._protocol.is_in_transaction():
+            await self._inside._protocol.bind_execute(self._context_statement, ("",), "", 0, True, None)
 
     def _shape(self, query: str, state: Any) -> Shape:
         known = self._shapes.get(query)
@@ -274,11 +290,19 @@ class Connection(asyncpg.Connection):
         attributes = state._get_attributes()
         columns = values.unique_names(attribute.name for attribute in attributes)
         named = zip(columns, attributes, strict=True)
-        shape = Shape(columns, {name: a.type.name for name, a in named if a.type.name in values.NAMED_TYPES})
+        types = {name: a.type.name for name, a in named if a.type.name in values.NAMED_TYPES}
+        shape = Shape(columns, types, state._get_parameters())
         if len(self._shapes) >= _SHAPES:
             self._shapes.clear()
         self._shapes[query] = (state, shape)
         return shape
+
+
+def _unfit(number: int, types: Sequence[Any], error: Exception) -> Refused:
+    reason = error.__cause__ or error
+    return Refused(
+        "invalid_parameter", f"Parameter ${number} can't be sent as {types[number - 1].name}: {reason}."
+    )
 
 
 def _describe(span: Span, run: _Run, database: str) -> None:

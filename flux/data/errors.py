@@ -25,6 +25,11 @@ _STATES = {name: state for state, name in reversed(CONDITIONS.items())}
 _ARGUMENT = re.compile(r"query argument \$(\d+)")
 
 
+DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""What asyncpg raises for what the server answers, for a connection that is gone, and for one that can't be
+used."""
+
+
 class Refused(Exception):
     """Flux itself refuses a call before it reaches Postgres.
 
@@ -49,6 +54,8 @@ def call_error(error: BaseException) -> CallError:
     if isinstance(error, Refused):
         state = _STATES.get(error.type)
         return CallError(error.type, error.message, {"sqlstate": state} if state else {})
+    if isinstance(error, asyncpg.InternalClientError):
+        return _lost(error)
     if isinstance(error, asyncpg.ConnectionDoesNotExistError):
         return _lost(error.__cause__ if isinstance(error.__cause__, asyncpg.PostgresError) else error)
     if isinstance(error, asyncpg.PostgresError) and error.sqlstate:

@@ -24,7 +24,7 @@ from opentelemetry.trace import Span, SpanKind, Tracer, TracerProvider
 
 from flux.data import context
 from flux.data.connection import Connection
-from flux.data.errors import call_error
+from flux.data.errors import DATABASE_ERRORS, call_error
 from flux.data.statements import Kind, classify
 from flux.recorder.context import current_execution
 from flux.semconv import (
@@ -259,7 +259,7 @@ def _execute_around(original: Any, name: str) -> _Method:
         try:
             with suppress_instrumentation():
                 tag = await original(self, query, **more)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except DATABASE_ERRORS as error:
             _end(self, "unknown" if self.is_closed() else "rolled_back", error)
             raise
         except BaseException:

@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 
 from flux.data.connection import Connection
-from flux.data.errors import Refused
+from flux.data.errors import DATABASE_ERRORS, Refused
 from flux.data.statements import Residue
 
 _log = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ class Pool:
             else:
                 async with asyncio.timeout(_CLEAN_SECONDS):
                     await connection.clean()
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except DATABASE_ERRORS as error:
             _log.debug("a connection could not be cleaned and is closed: %s", error)
             connection.terminate()
         finally:
@@ -197,6 +197,6 @@ class Pool:
 async def _close(connection: Connection) -> None:
     try:
         await connection.close(timeout=_CLEAN_SECONDS)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except DATABASE_ERRORS as error:
         _log.debug("a connection did not close cleanly: %s", error)
         connection.terminate()

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import asyncpg
 import msgspec
 import orjson
 from opentelemetry.propagate import inject
@@ -22,7 +21,7 @@ from opentelemetry.propagate import inject
 from flux.data import builder, context, values
 from flux.data.attempts import Summary, summarise
 from flux.data.connection import Answer, Connection
-from flux.data.errors import Refused, call_error
+from flux.data.errors import DATABASE_ERRORS, Refused, call_error
 from flux.data.pool import Pool
 from flux.data.statements import Kind, Residue, classify
 from flux.data.transaction import Transaction, checked_isolation
@@ -111,7 +110,7 @@ class Session:
         """
         try:
             return await self._perform(call)
-        except (Refused, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except (Refused, *DATABASE_ERRORS) as error:
             return Outcome(error=call_error(error), now_ns=self._now_ns())
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             refusal = Refused("invalid_parameter", f"{call.op}: {error}")
@@ -256,7 +255,7 @@ class Session:
             connection = transaction.connection
             try:
                 said = await transaction.commit()
-            except (Refused, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except (Refused, *DATABASE_ERRORS) as error:
                 said = connection.announced
                 outcome = self._done(call, None, summarise(said, call.seq))
                 outcome.error = call_error(error)

@@ -40,7 +40,7 @@ class Transaction:
         self.xid: int | None = None
         self._pool = pool
         self._connection = connection
-        self._stronger = isolation not in {None, "read committed"}
+        self._stronger = (isolation or connection.default_isolation) != "read committed"
         self._span = _tracer.start_span("transaction", attributes={DB_SYSTEM_NAME: "postgresql"})
 
     @property
@@ -55,7 +55,11 @@ class Transaction:
             asyncpg.PostgresError, OSError: it could not begin; the connection has been given back.
         """
         mode = f" ISOLATION LEVEL {isolation.upper()}" if isolation else ""
-        text = f"BEGIN{mode}{' READ ONLY' if readonly else ''}; {context.set_local(ctx)}; SELECT flux.enter()"
+        text = f"BEGIN{mode}{' READ ONLY' if readonly else ''}; {context.set_local(ctx)}"
+        if (
+            not self._stronger
+        ):  # any SELECT would take the snapshot that all statements of a stronger level share
+            text += "; SELECT flux.enter()"
         try:
             await self._connection.control(text)
         except BaseException as error:

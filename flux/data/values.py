@@ -42,7 +42,7 @@ _WHOLE = re.compile(r"\s*[+-]?\d+\s*")
 _RANGE = re.compile(
     r'\s*(empty|([\[(])\s*("(?:[^"\\]|\\.|"")*"|[^,"]*),\s*("(?:[^"\\]|\\.|"")*"|[^\])"]*)([\])]))\s*', re.I
 )
-_INTEGERS = frozenset({"int2", "int4", "oid", "xid", "cid"})
+_INTEGERS = frozenset({"int2", "int4", "oid", "xid", "cid", "xid8"})
 
 
 class _List(list[Any]):
@@ -110,23 +110,47 @@ async def install_codecs(connection: asyncpg.Connection) -> None:
         )
 
 
+class Unfit(ValueError):
+    """Parameter `number` (from 1) can't become what its type wants."""
+
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(reason)
+        self.number = number
+
+
+def needs_coercion(values: Sequence[Any]) -> bool:
+    """There is a fraction among them, which asyncpg would cut to fit an integer, or an array that may hold
+    one."""
+    return any(isinstance(value, Decimal | _List) for value in values)
+
+
 def coerce(values: Sequence[Any], types: Sequence[Any]) -> list[Any]:
     """`values` as asyncpg's own codecs take them, where JSON could not say it: `"7"` for int4, text for
     ranges and bits.
 
-    Called only after asyncpg refused the values as they were. What can't be coerced is left as it is.
+    What needs no coercion is left as it is.
 
     Args:
         values: parameters as `parameter` made them.
         types: asyncpg.Type of each, as prepared.
+
+    Raises:
+        Unfit: a value can't be what its type wants.
     """
-    return [
-        _coerced(value, kind.name.removesuffix("[]"), kind.kind)
-        for value, kind in zip(values, types, strict=False)
-    ]
+    coerced = list(values)
+    for at, (value, kind) in enumerate(zip(values, types, strict=False)):
+        try:
+            coerced[at] = _coerced(value, kind.name.removesuffix("[]"), kind.kind)
+        except ValueError as error:
+            raise Unfit(at + 1, str(error)) from None
+    return coerced
 
 
 def _coerced(value: Any, name: str, kind: str) -> Any:
+    if name.strip("_") in {"json", "jsonb"}:
+        # Each element is one document, arrays too: bytes, so that asyncpg takes none for another dimension.
+        many = isinstance(value, list) and kind == "array"
+        return [None if item is None else _json_text(item) for item in value] if many else value
     if isinstance(value, list):
         element = name.removeprefix("_") if kind == "array" or name.startswith("_") else name
         return [_coerced(item, element, "scalar") for item in value]
@@ -165,7 +189,9 @@ def _bound(text: str, name: str) -> Any:
 def _whole_or_same(value: Any) -> Any:
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         return int(value)
-    if isinstance(value, Decimal) and value == value.to_integral_value():
+    if isinstance(value, Decimal):
+        if value != value.to_integral_value():
+            raise ValueError("expected a whole number")
         return int(value)
     return value
 
@@ -289,6 +315,8 @@ def _exact(value: object) -> object:
 
 
 def _json_text(value: object) -> bytes:
+    if isinstance(value, bytes):
+        return value
     if isinstance(value, _Dict | _List):
         return value.text
     if isinstance(value, int) and not isinstance(value, bool):
