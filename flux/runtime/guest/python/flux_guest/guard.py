@@ -5,8 +5,10 @@ It stops what ordinary code would do by mistake or in good faith. It is not a sa
 get around it can.
 """
 
+import _thread
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -42,13 +44,13 @@ _REFUSED = {
     "os.killpg": _PROCESS,
     "pty.spawn": _PROCESS,
     "signal.pthread_kill": _PROCESS,
-    "_thread.start_new_thread": "functions can't start threads, whose order can't be replayed; use asyncio",
     "os.chdir": "functions can't change the working folder",
     "resource.setrlimit": "functions can't change limits",
     "sqlite3.connect": _FILES,
     "syslog.openlog": _PROCESS,
     "syslog.syslog": _PROCESS,
 }
+_THREADS = ("start_new_thread", "start_new", "start_joinable_thread")
 _CHANGES = frozenset(
     {
         "os.chflags",
@@ -87,6 +89,14 @@ def install(roots: Iterable[str]) -> None:
     exact = frozenset(allowed)
     below = tuple(sorted(root + os.sep for root in allowed))
     sys.addaudithook(_hook(exact, below))
+    for name in _THREADS:
+        for module, attribute in ((_thread, name), (threading, f"_{name}")):
+            if hasattr(module, attribute):
+                setattr(module, attribute, _no_thread)
+
+
+def _no_thread(*arguments: Any, **named: Any) -> Any:
+    raise NotPermitted("Functions can't start threads, whose order can't be replayed: use asyncio.")
 
 
 def _hook(exact: frozenset[str], below: tuple[str, ...]) -> Callable[[str, tuple[Any, ...]], None]:

@@ -17,6 +17,9 @@ MOST_OPEN_CALLS = 8_000
 span: ContextVar[int | None] = ContextVar("flux_span", default=None)
 """The number of the innermost open span's start."""
 
+_ABORTED = frozenset({"sleep", "fetch"})
+"""Calls that the host stops when nobody waits for them; the others have effects that are seen through."""
+
 _ERRORS = {
     "db": errors.DatabaseError,
     "fetch": errors.FetchError,
@@ -63,7 +66,14 @@ class Invocation:
         future: asyncio.Future[bytes] = self._loop.create_future()
         number = self._send("call", op, arguments, tx)
         self._open[number] = (op, future)
+        if op in _ABORTED:
+            future.add_done_callback(lambda future: self._abort(number) if future.cancelled() else None)
         return future
+
+    def _abort(self, number: int) -> None:
+        """Give a call up: the host stops it, and no answer counts any more."""
+        if self._open.pop(number, None) is not None and not self.over:
+            self._wire.send({"t": "abort", "i": self.number, "n": number})
 
     def note(self, op: str, arguments: bytes) -> int:
         """Tell the host something that has no answer; its number. Nothing is sent once the invocation is
@@ -84,8 +94,10 @@ class Invocation:
 
     def reply(self, header: dict[str, Any], body: bytes) -> None:
         """A host call has been answered: the clock moves, and whoever waits goes on."""
+        op, future = self._open.pop(header["n"], (None, None))
+        if op is None or future is None:
+            return
         self.sources.advance(header["now"])
-        op, future = self._open.pop(header["n"])
         if future.done():
             return
         error = header.get("error")
@@ -96,11 +108,13 @@ class Invocation:
         future.set_exception(kind(str(error["type"]), str(error["message"]), error.get("detail")))
 
     def close(self) -> None:
-        """No more calls. Idempotent."""
+        """The handler has settled: timers are dropped, other open calls the host waits for. No more calls."""
+        for number in [number for number, (op, _) in self._open.items() if op == "sleep"]:
+            self._abort(number)
         self.over = True
 
     def cancel(self) -> None:
-        """Nobody waits for it any more: end its tasks."""
+        """End its tasks, as asyncio does with those that are left when the main one has ended."""
         self.over = True
         for task in list(self.tasks):
             task.cancel()

@@ -40,8 +40,8 @@ class GuestLoop(asyncio.SelectorEventLoop):
         self, delay: float, when: float, callback: Any, args: Any, context: Any
     ) -> asyncio.TimerHandle:
         invocation = here("A timer")
-        timer = asyncio.TimerHandle(when, callback, args, self, context)
-        slept = invocation.call("sleep", dumps({"ms": max(0.0, round(delay * 1000, 3))}))
+        timer = _Timer(when, callback, args, self, context)
+        slept = timer.slept = invocation.call("sleep", dumps({"ms": max(0.0, round(delay * 1000, 3))}))
 
         def due(future: asyncio.Future[bytes]) -> None:
             if not future.cancelled() and future.exception() is None and not timer.cancelled():
@@ -68,6 +68,17 @@ class GuestLoop(asyncio.SelectorEventLoop):
         else:
             future.set_result(result)
         return future
+
+
+class _Timer(asyncio.TimerHandle):
+    """A timer whose time passes in the host; cancelling it ends the host's sleep."""
+
+    __slots__ = ("slept",)
+
+    def cancel(self) -> None:
+        if not self._cancelled:
+            self.slept.cancel()
+        super().cancel()
 
 
 async def sleep(delay: float, result: Any = None) -> Any:

@@ -50,6 +50,7 @@ def serve(descriptor: int, *, here: str, standard: list[str], packages: list[str
     output.install()
     asyncio.sleep = asyncio.tasks.sleep = sleep
     guard.install([root, here, *standard, *packages, "/usr/share/zoneinfo"])
+    asyncio.set_event_loop(loop)
     try:
         handler = loader.load(root, start["entry"])
     except BaseException as error:
@@ -103,7 +104,6 @@ class _Server:
     def run(self, early: list[Frame]) -> None:
         """Serve. Does not return."""
         loop = self._loop
-        asyncio.set_event_loop(loop)
         loop.set_exception_handler(self._stray)
         delivery = Delivery(loop, self._wire, deliver=self._deliver, urgent=_URGENT, gone=lambda: os._exit(0))
         delivery.add(early)
@@ -143,9 +143,7 @@ class _Server:
         try:
             size = header["body_size"]
             given = body[size:] or body[:size]
-            value = self._handler(
-                parse(given) if given else None, Context(invocation, header, body[:size], self._env)
-            )
+            value = self._handler(_input(given), Context(invocation, header, body[:size], self._env))
             if isinstance(value, Awaitable):
                 value = await value
             if isinstance(value, Response):
@@ -162,7 +160,9 @@ class _Server:
             self._wire.send(end, content)
         except (TypeError, ValueError) as error:
             self._wire.send({"t": "error", "i": number, "error": failure(error, self._root)})
-        self._forget(invocation)
+        del self._running[number]
+        invocation.tasks.discard(asyncio.current_task())
+        invocation.cancel()
 
     def _report(self, invocation: Invocation) -> None:
         """Log the errors of tasks that nobody awaited."""
@@ -178,25 +178,6 @@ class _Server:
                         {"stack": described["stack"]},
                     )
 
-    def _forget(self, invocation: Invocation) -> None:
-        """Keep it known until the tasks it left behind have ended, so that the answers they wait for reach
-        them.
-        """
-        own = asyncio.current_task()
-        left = {task for task in invocation.tasks if not task.done() and task is not own}
-        invocation.tasks = left
-        if not left:
-            self._running.pop(invocation.number, None)
-            return
-
-        def ended(task: asyncio.Task[Any]) -> None:
-            left.discard(task)
-            if not left:
-                self._running.pop(invocation.number, None)
-
-        for task in left:
-            task.add_done_callback(ended)
-
     def _stray(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An error that no invocation can be told of any more."""
         error = context.get("exception")
@@ -207,3 +188,13 @@ class _Server:
             described = failure(error, self._root)
             text = f"{text}: {described['type']}: {described['message']}"
         os.write(2, f"{text}\n".encode("utf-8", "replace"))
+
+
+def _input(given: bytes) -> Any:
+    """The handler's input: the value of the JSON that came, or the text where it is none."""
+    if not given:
+        return None
+    try:
+        return parse(given)
+    except ValueError:
+        return given.decode("utf-8", "replace")

@@ -37,7 +37,10 @@ def _patch(httpx: ModuleType) -> None:
     def nothing(self: Any, *arguments: Any, **named: Any) -> None:
         self._pool = None
 
-    async def same(self: Any) -> Any:
+    def same(self: Any) -> Any:
+        return self
+
+    async def same_later(self: Any) -> Any:
         return self
 
     async def done(self: Any, *error: Any) -> None:
@@ -90,13 +93,14 @@ def _patch(httpx: ModuleType) -> None:
 
     transport = httpx.AsyncHTTPTransport
     transport.__init__ = nothing
-    transport.__aenter__ = same
+    transport.__aenter__ = same_later
     transport.__aexit__ = done
     transport.aclose = done
     transport.handle_async_request = handle
     blocking = httpx.HTTPTransport
     blocking.__init__ = nothing
-    blocking.close = nothing
+    blocking.__enter__ = same
+    blocking.__exit__ = blocking.close = nothing
     blocking.handle_request = refuse
 
 

@@ -4,21 +4,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 
-class Multi(Mapping[str, str]):
-    """Names with values, of which `[name]` is the first and `all(name)` every one. Header names match in any
-    case.
-    """
+class Headers(Mapping[str, str]):
+    """A request's headers: `[name]` is the first value, `all(name)` every one; names match in any case."""
 
-    __slots__ = ("_fold", "_values")
+    __slots__ = ("_values",)
 
-    def __init__(self, pairs: list[tuple[str, str]], *, fold: bool) -> None:
-        self._fold = fold
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
         self._values: dict[str, list[str]] = {}
         for name, value in pairs:
-            self._values.setdefault(name.lower() if fold else name, []).append(value)
+            self._values.setdefault(name.lower(), []).append(value)
 
     def __getitem__(self, name: str) -> str:
-        return self._values[name.lower() if self._fold else name][0]
+        return self._values[name.lower()][0]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -27,13 +24,11 @@ class Multi(Mapping[str, str]):
         return len(self._values)
 
     def __repr__(self) -> str:
-        return repr(
-            {name: values[0] if len(values) == 1 else values for name, values in self._values.items()}
-        )
+        return repr({name: self[name] for name in self})
 
     def all(self, name: str) -> list[str]:
         """Every value of `name`, in order; [] where there is none."""
-        return list(self._values.get(name.lower() if self._fold else name, ()))
+        return list(self._values.get(name.lower(), ()))
 
 
 class Request:
@@ -42,7 +37,8 @@ class Request:
     Attributes:
         method, url, path: as received; None for a job or an invocation by another function.
         params: the route's parameters, decoded.
-        query: the query's members; headers: the request's headers.
+        query: the query's members by name: a string each, a list where a name is repeated.
+        headers: the request's headers.
         body: the bytes as they came.
     """
 
@@ -53,7 +49,9 @@ class Request:
         self.url: str | None = request.get("url")
         self.path: str | None = request.get("path")
         self.params: dict[str, str] = request.get("params") or {}
-        members = (request.get("query") or {}).items()
-        self.query = Multi([(name, value) for name, values in members for value in values], fold=False)
-        self.headers = Multi([(name, value) for name, value in request.get("headers") or ()], fold=True)
+        self.query: dict[str, str | list[str]] = {
+            name: values[0] if len(values) == 1 else values
+            for name, values in (request.get("query") or {}).items()
+        }
+        self.headers = Headers([(name, value) for name, value in request.get("headers") or ()])
         self.body = body
