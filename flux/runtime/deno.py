@@ -125,7 +125,7 @@ def _versions() -> tuple[tuple[str, str], ...]:
 def _import_map() -> str:
     guest = GUEST.as_uri() + "/"
     imports = {"@flux/functions": guest + "functions.ts"}
-    own = {"node:async_hooks": "node:async_hooks", "node:module": "node:module"}
+    own = {}
     for path in GUEST.glob("*.ts"):
         own[path.as_uri()] = path.as_uri()
         if path.name not in ("main.ts", "functions.ts"):

@@ -102,7 +102,9 @@ function json(type: string, message: string, stack: string, frames: Frame[], fie
 export function describeLoad(error: unknown): string {
   if (error instanceof Error) {
     const denied = /flux-denied:(?:[\w/-]*:)?([\w/.-]+)/.exec(error.message)?.[1];
-    if (denied !== undefined) {
+    if (denied === "module") {
+      retell(error, "ImportError", "Functions can't use CommonJS (`require`, .cjs files): write ES modules, with import and export.");
+    } else if (denied !== undefined) {
       retell(error, "ImportError", `Functions can't import \`node:${denied}\`: files, processes, sockets and the machine's own clock and random are out of reach. Use ctx, fetch and the Web APIs.`);
     } else if (/--allow-read/.test(error.message)) {
       retell(error, "ImportError", "A function can import files of its own bundle only.");

@@ -1,6 +1,6 @@
 // An invocation in flight, and which one the running code belongs to (AsyncLocalStorage). An invocation gets one reply per macrotask, in
 // the order of arrival; while a native asynchronous operation of it is open, replies wait behind that, so that the order of
-// events in a function depends on the replies alone. Reading a chunk from the host is a macrotask: the first reply in it needs no other.
+// events in a function depends on the replies alone. The first reply in a chunk read from the host needs no macrotask of its own.
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import { Random } from "./random.ts";
@@ -59,14 +59,23 @@ class Queue {
 }
 
 // deno-lint-ignore no-explicit-any
-let chunk = 0;
-
-/** The frames of a chunk have been dealt with; what comes next comes in another macrotask. */
-export function chunkEnded(): void {
-  chunk++;
-}
-
 const macrotask = (globalThis as any).setImmediate as (run: () => void) => void;
+
+let chunk = 0;
+let marked = false;
+
+/**
+ * The frames of a chunk have been dealt with. A read may complete without leaving the microtask queue (the data was there already), so the
+ * next chunk counts as another macrotask only after one has really passed.
+ */
+export function chunkEnded(): void {
+  if (marked) return;
+  marked = true;
+  macrotask(() => {
+    marked = false;
+    chunk++;
+  });
+}
 
 /** One run of the function. */
 export class Invocation extends Sources {

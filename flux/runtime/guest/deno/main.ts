@@ -2,7 +2,6 @@
 // one would bypass it), then runs invocations as they come. Nothing here is reachable from user code.
 
 import "./primordials.ts";
-import { hasCommonJs, guardRequire } from "./commonjs.ts";
 import { installConsole, stray } from "./console.ts";
 import { installClock } from "./clock.ts";
 import { installRandom } from "./crypto.ts";
@@ -13,6 +12,7 @@ import { installGlobals } from "./globals.ts";
 import { abandon, answer, connect } from "./host.ts";
 import { begin, chunkEnded, Invocation, within } from "./invocation.ts";
 import { bytesSubarray, fromUtf8, mapDelete, mapGet, mapSet, parse, stringify } from "./primordials.ts";
+import { needsNode, prepareNode } from "./node.ts";
 import { finished, isResponse, returned } from "./response.ts";
 import { installTimers } from "./timers.ts";
 
@@ -29,7 +29,7 @@ async function load(frame: Header): Promise<void> {
   setEnv(frame.env ?? {});
   begin(frame.now, frame.seed);
   try {
-    if (hasCommonJs(frame.root)) await guardRequire();
+    if (needsNode(frame.root)) await prepareNode();
     const path = `${frame.root}/${frame.entry}`.split("/").map(encodeURIComponent).join("/");
     handler = find((await import(`file://${path}`)).default, frame);
   } catch (error) {
@@ -130,4 +130,7 @@ installRandom();
 installTimers();
 installGlobals();
 wire.send(`{"t":"booted","guest":${stringify(versions)}}`);
-wire.serve(take, chunkEnded).finally(() => exit(0));
+wire.serve(take, chunkEnded).then(() => exit(0), (error) => {
+  stray(`The guest failed: ${error?.stack ?? error}`);
+  exit(70);
+});
