@@ -1,0 +1,154 @@
+"""What must not be read in a record isn't, and nothing else is touched."""
+
+from __future__ import annotations
+
+import base64
+import json
+from urllib.parse import quote
+
+import pytest
+
+from flux.record.call import Attempt
+from flux.recorder.json_paths import JsonPaths
+from flux.recorder.redaction import Redaction
+
+SECRET = 'sk-"live"/key\\é+42'
+
+
+def test_credential_headers_are_withheld_whatever_their_case() -> None:
+    headers = [("Authorization", "Bearer x"), ("accept", "*/*"), ("SET-COOKIE", "a=b"), ("x-api-key", "k")]
+    assert Redaction().headers(headers) == [
+        ("Authorization", "[redacted]"),
+        ("accept", "*/*"),
+        ("SET-COOKIE", "[redacted]"),
+        ("x-api-key", "[redacted]"),
+    ]
+
+
+def test_headers_without_credentials_are_the_same_list() -> None:
+    headers = [("accept", "*/*")]
+    assert Redaction().headers(headers) is headers
+
+
+@pytest.mark.parametrize(
+    ("path", "document", "expected"),
+    [
+        (
+            "password",
+            {"password": "a", "b": [{"password": {"c": 1}}]},
+            {"password": "R", "b": [{"password": "R"}]},
+        ),
+        ("card.number", {"number": 1, "card": {"number": 2}}, {"number": 1, "card": {"number": "R"}}),
+        ("card.number", {"cards": 0, "card": [{"number": 2}]}, {"cards": 0, "card": [{"number": "R"}]}),
+        ("*.token", {"token": 1, "a": {"token": 2}}, {"token": 1, "a": {"token": "R"}}),
+        ("a.*", {"a": {"x": 1, "y": [2]}, "b": 3}, {"a": {"x": "R", "y": "R"}, "b": 3}),
+        (
+            "a.b.c",
+            {"x": {"a": {"b": {"c": 1}}}, "b": {"c": 2}},
+            {"x": {"a": {"b": {"c": "R"}}}, "b": {"c": 2}},
+        ),
+        ("$.password", {"password": None}, {"password": "R"}),
+        ("Password", {"password": 1}, {"password": 1}),
+    ],
+)
+def test_a_path_matches_the_end_of_a_members_path(path: str, document: object, expected: object) -> None:
+    after, _ = Redaction([path]).json_bytes(json.dumps(document).encode())
+    assert json.loads(after.replace(b"[redacted]", b"R")) == expected
+
+
+def test_json_in_which_nothing_matches_stays_byte_for_byte() -> None:
+    data = b'{ "a" : 1.10, "password2": 1 }'
+    assert Redaction(["password"]).json_bytes(data) == (data, False)
+    assert Redaction(["password"]).json_bytes(b'{"password": broken') == (b'{"password": broken', False)
+
+
+def test_an_escaped_member_name_does_not_get_past_the_quick_look() -> None:
+    after, hit = Redaction(["password"]).json_bytes(b'{"p\\u0061ssword": "x"}')
+    assert hit
+    assert b'"x"' not in after
+
+
+def test_numbers_beyond_64_bits_keep_their_digits_when_something_beside_them_is_withheld() -> None:
+    after, _ = Redaction(["p"]).json_bytes(b'{"p":1,"n":123456789012345678901234567890}')
+    assert after == b'{"p":"[redacted]","n":123456789012345678901234567890}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SECRET,
+        json.dumps({"a": SECRET}),
+        json.dumps({"a": SECRET}, ensure_ascii=False),
+        json.dumps({"a": SECRET}).replace("/", "\\/"),
+        f"https://x/?k={quote(SECRET, safe='')}&b=1",
+        f"https://x/?k={quote(SECRET, safe='').lower()}",
+        *("Basic " + base64.b64encode(f"{'u' * n}:{SECRET}".encode()).decode() for n in range(3)),
+        base64.urlsafe_b64encode(f"x{SECRET}y".encode()).decode(),
+    ],
+)
+def test_a_secret_is_found_in_every_usual_form(text: str) -> None:
+    redaction = Redaction()
+    redaction.add_secret("API KEY", "v1", SECRET)
+    data = text.encode()
+    assert redaction.secrets.within(data)
+    after = redaction.secrets.remove(data)
+    assert b"[redacted:API_KEY]" in after
+    assert not redaction.secrets.within(after)
+
+
+def test_values_under_eight_bytes_are_not_looked_for() -> None:
+    redaction = Redaction()
+    redaction.add_secret("PIN", "v1", "1234567")
+    assert not redaction.secrets.within(b"1234567")
+    assert redaction.secret_version("PIN", "1234567") == "v1"
+
+
+def test_a_secret_within_another_leaves_nothing_of_the_longer_one() -> None:
+    redaction = Redaction()
+    redaction.add_secret("SHORT", "v1", "abcdefgh")
+    redaction.add_secret("LONG", "v1", "abcdefgh-ijklmnop")
+    assert redaction.secrets.remove(b"<abcdefgh-ijklmnop>") == b"<[redacted:LONG]>"
+
+
+def test_fetch_arguments_lose_credentials_in_headers_urls_and_bodies() -> None:
+    redaction = Redaction(["token"])
+    arguments = {
+        "url": "https://me:pass@host/a?token=t&b=1",
+        "headers": [["Authorization", "Bearer z"], ["a", "b"]],
+        "body": '{"token":"u"}',
+    }
+    after = json.loads(redaction.arguments("fetch", json.dumps(arguments).encode()))
+    assert after == {
+        "url": "https://[redacted]@host/a?token=[redacted]&b=1",
+        "headers": [["Authorization", "[redacted]"], ["a", "b"]],
+        "body": '{"token":"[redacted]"}',
+    }
+
+
+def test_fetch_arguments_without_credentials_are_the_same_bytes() -> None:
+    data = b'{"url":"https://host/","headers":[["a","b"]],"body":"\\"x\\""}'
+    assert Redaction().arguments("fetch", data) is data
+
+
+def test_columns_are_withheld_in_arguments_results_and_rolled_back_rows() -> None:
+    redaction = Redaction(columns=["users.ssn"])
+    arguments = b'{"table":"users","data":{"ssn":"1","a":2},"filters":{"ssn":"1"}}'
+    assert json.loads(redaction.arguments("db.query", arguments)) == {
+        "table": "users",
+        "data": {"ssn": "[redacted]", "a": 2},
+        "filters": {"ssn": "[redacted]"},
+    }
+    rows = b'{"rows":[{"ssn":"1"},{"ssn":null}]}'
+    assert redaction.result("db.query", arguments, rows) == b'{"rows":[{"ssn":"[redacted]"},{"ssn":null}]}'
+    assert redaction.result("db.query", b'{"table":"pets"}', rows) is rows
+    assert b'"1"' not in redaction.result("db.sql", b"{}", rows)
+    attempt = Attempt(1, 1, "public", "users", "UPDATE", b'{"id":1}', b'{"ssn":"1"}', b'{"ssn":"2"}', 0)
+    redaction.attempt(attempt)
+    assert (attempt.before, attempt.after) == (b'{"ssn":"[redacted]"}', b'{"ssn":"[redacted]"}')
+    assert attempt.key == b'{"id":1}'
+
+
+def test_paths_know_their_quick_look() -> None:
+    assert not JsonPaths([]).may_match(b'{"a":1}')
+    assert not JsonPaths(["b"]).may_match(b'{"a":1}')
+    assert JsonPaths(["b.*"]).may_match(b'{"a":1}')
