@@ -64,7 +64,7 @@ def serve(descriptor: int, *, here: str, standard: list[str], packages: list[str
 def _wait_for_start(wire: Wire) -> tuple[dict[str, Any], list[Frame]]:
     while True:
         try:
-            frames = wire.receive()
+            frames = wire.receive(wait=True)
         except (EOFError, OSError):
             os._exit(0)
         for index, (header, _) in enumerate(frames):

@@ -4,6 +4,7 @@ main and invocations.
 
 import json
 import os
+import socket
 import struct
 
 _HEAD = struct.Struct(">II")
@@ -14,13 +15,13 @@ Frame = tuple[dict, bytes]
 
 
 class Wire:
-    """Both directions of the socket. Writing blocks; the host always reads."""
+    """Both directions of the socket. Writing waits; the host always reads."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self._buffer = bytearray()
         self._write = os.write
-        self._read = os.read
+        self._receive = socket.socket(fileno=descriptor).recv
 
     def send(self, header: dict, body: bytes = b"") -> None:
         """Write one frame, whole."""
@@ -32,13 +33,16 @@ class Wire:
             while rest:
                 rest = rest[self._write(self.descriptor, rest) :]
 
-    def receive(self) -> list[Frame]:
-        """The frames that one read completes; the read waits if nothing is there.
+    def receive(self, *, wait: bool = False) -> list[Frame]:
+        """The frames that one read completes; none where nothing is there and `wait` is False.
 
         Raises:
             EOFError: the host has gone.
         """
-        data = self._read(self.descriptor, _CHUNK)
+        try:
+            data = self._receive(_CHUNK, 0 if wait else socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return []
         if not data:
             raise EOFError
         buffer = self._buffer
