@@ -64,7 +64,7 @@ EVERYTHING = """
 
 
 class InOrder(ScriptedHost):
-    """Replies as a recorded host would: the answer and the time depend on the call, the order of delivery on a plan.
+    """Replies as a recorded host would: answers depend on the call, the order of delivery on a plan.
 
     Attributes:
         plan: seeds the order in which open calls are answered.
