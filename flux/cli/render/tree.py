@@ -5,7 +5,7 @@ children within.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flux.cli.render import calls
@@ -18,6 +18,8 @@ from flux.query.shapes import Shape
 DEEPEST = 60
 """Levels of spans that a tree shows."""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _LEVELS = {"debug": "grey", "info": "cyan", "warn": "yellow", "error": "red"}
 _STYLES = {"SERVER": "green", "CONSUMER": "green", "CLIENT": "blue", "PRODUCER": "cyan"}
 
@@ -57,22 +59,22 @@ class Node:
         return max([own, *(child.end_ms for child in self.children)])
 
 
-def build(document: Shape, origin_ms: float | None = None) -> Node:
+def build(document: Shape, origin_ns: int | None = None) -> Node:
     """The tree of an execution.
 
     Args:
         document: a trace shape.
-        origin_ms: the moment that counts as 0, epoch milliseconds; its own start by default.
+        origin_ns: the moment that counts as 0, nanoseconds since the epoch; its own start by default.
     """
-    return _Builder(document, origin_ms).build()
+    return _Builder(document, origin_ns).build()
 
 
 class _Builder:
-    def __init__(self, document: Shape, origin_ms: float | None) -> None:
+    def __init__(self, document: Shape, origin_ns: int | None) -> None:
         self._document = document
-        starts = [span["start_ns"] / 1e6 for span in document["spans"]]
+        starts = [span["start_ns"] for span in document["spans"]]
         self._origin = (
-            origin_ms if origin_ms is not None else min([_epoch_ms(document["started_at"]), *starts])
+            origin_ns if origin_ns is not None else min([_epoch_ns(document["started_at"]), *starts])
         )
         self._spans: dict[str, Node] = {}
         self._calls: dict[int, Node] = {}
@@ -110,8 +112,12 @@ class _Builder:
         document = self._document
         what = " ".join(part for part in (document["method"], document["path"]) if part)
         name = what or f"{document['trigger']} {document['function']}"
-        start = _epoch_ms(document["started_at"]) - self._origin
+        start = self._since(document["started_at"])
         return Node(Text.of((safe(name), "bold")), start, document["duration_ms"])
+
+    def _since(self, moment: str) -> float:
+        """Milliseconds from the origin to a moment."""
+        return (_epoch_ns(moment) - self._origin) / 1e6
 
     def _grow(self, root: Node) -> None:
         """Hang each span under its parent; one whose parent is missing, or that is its own ancestor, under
@@ -154,7 +160,7 @@ class _Builder:
         return root
 
     def _span(self, span: Shape, call: Shape | None) -> Node:
-        start = span["start_ns"] / 1e6 - self._origin
+        start = (span["start_ns"] - self._origin) / 1e6
         if call is not None:
             node = self._call(call)
             node.start_ms, node.duration_ms = start, span["duration_ms"]
@@ -171,7 +177,7 @@ class _Builder:
         return node
 
     def _call(self, call: Shape) -> Node:
-        start = _epoch_ms(call["at"]) - self._origin
+        start = self._since(call["at"])
         style = calls.style_of(call["op"])
         node = Node(calls.label(call), start, call["duration_ms"], style, calls.family(call), call["error"])
         node.order = call["seq"]
@@ -232,7 +238,7 @@ class _Builder:
             label.add(" ").add(compact(line["fields"], calls.ARGUMENTS), "dim")
         return Node(
             label,
-            _epoch_ms(line["at"]) - self._origin,
+            self._since(line["at"]),
             None,
             style,
             f"log\0{line['level']}",
@@ -249,8 +255,8 @@ class _Builder:
             node.changes.append(mutation)
 
 
-def _epoch_ms(moment: str) -> float:
-    return datetime.fromisoformat(moment).timestamp() * 1000
+def _epoch_ns(moment: str) -> int:
+    return (datetime.fromisoformat(moment) - _EPOCH) // _MICROSECOND * 1000
 
 
 def _sort(node: Node) -> None:

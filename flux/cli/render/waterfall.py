@@ -52,7 +52,7 @@ class _Layout:
         yield self._line(node, stem + branch)
         below = stem if not branch else stem + ("│  " if branch.startswith("├") else "   ")
         rows = self._rows(node)
-        inner = below + ("│ " if rows else "  ")
+        inner = self._stem(below + ("│ " if rows else "  "))
         room = self._cells - len(inner) - 2
         if node.error is not None and not _told_below(node, node.error):
             for line in calls.failure(node.error, room):
@@ -68,11 +68,16 @@ class _Layout:
             if isinstance(row, Node):
                 yield from self.lines(row, below, twig)
             else:
-                yield Text.of((below + twig, "dim")).join(row)
+                yield Text.of((self._stem(below + twig), "dim")).join(row)
+
+    def _stem(self, stem: str) -> str:
+        """What stands before a label; deep down only its end, so that the label has room."""
+        most = (self._cells - self._bars - _DURATION) // 2
+        return stem if len(stem) <= most else "…" + stem[len(stem) - most + 1 :]
 
     def _line(self, node: Node, prefix: str) -> Text:
         left = self._cells - self._bars - _DURATION - 3
-        line = Text.of((prefix, "dim")).join(node.label).pad(left)
+        line = Text.of((self._stem(prefix), "dim")).join(node.label).pad(left)
         took = duration(node.duration_ms) if node.duration_ms is not None else ""
         style = "red" if node.error is not None else ""
         return line.add(f" {took:>{_DURATION}}  ", style).join(self._bar(node))
