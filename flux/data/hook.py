@@ -93,12 +93,13 @@ def remove_inside() -> None:
     _restore(_inside)
 
 
-def current_context() -> str | None:
-    """The context of what runs now: its execution, else its trace; None outside both."""
+def current_context(span: Span | None = None) -> str | None:
+    """The context of what runs now: its execution, else the trace of `span` (the current one); None outside
+    both."""
     execution = current_execution()
     if execution is not None:
         return context.context(execution.request_id, execution.day)
-    trace_id = trace.get_current_span().get_span_context().trace_id
+    trace_id = (span or trace.get_current_span()).get_span_context().trace_id
     return context.context(f"{trace_id:032x}", f"{datetime.now(UTC):%Y-%m-%d}") if trace_id else None
 
 
@@ -272,11 +273,11 @@ def _execute_around(original: Any, name: str) -> _Method:
 
 
 async def _begin(connection: Any, original: _Method, query: str, more: dict[str, Any]) -> Any:
-    text = current_context()
-    if text is not None and not connection._protocol.is_in_transaction():
-        query = f"{query.rstrip('; ' + chr(10))}; {context.set_local(text)}"
     attributes = {DB_SYSTEM_NAME: "postgresql", DB_NAMESPACE: connection._params.database}
     span = _tracer.start_span("transaction", attributes=attributes)
+    text = current_context(span)
+    if text is not None and not connection._protocol.is_in_transaction():
+        query = f"{query.rstrip('; ' + chr(10))}; {context.set_local(text)}"
     try:
         with suppress_instrumentation():
             result = await original(connection, query, **more)
@@ -317,11 +318,12 @@ def _copy(original: Any, name: str) -> _Method:
             attributes[DB_COLLECTION_NAME] = f"{schema}.{subject}" if schema else subject
         parent = _transactions.get(self)
         where = trace.set_span_in_context(parent) if parent is not None else None
-        text = current_context() if name in {"copy_to_table", "copy_records_to_table"} else None
-        own = text is not None and not self._protocol.is_in_transaction()
+        writes = name in {"copy_to_table", "copy_records_to_table"}
         with _tracer.start_as_current_span(
             "COPY", context=where, kind=SpanKind.CLIENT, attributes=attributes
         ) as span:
+            text = current_context() if writes else None
+            own = text is not None and not self._protocol.is_in_transaction()
             try:
                 with suppress_instrumentation():
                     if own and text is not None:

@@ -158,7 +158,7 @@ def _coerced(value: Any, name: str, kind: str) -> Any:
         return _whole_or_same(value)
     if isinstance(value, str):
         if name in {"bit", "varbit"} and not set(value) - {"0", "1"}:
-            return BitString(value.encode("ascii"))
+            return _bits(value)
         if name == "bool" and value in {"true", "false"}:
             return value == "true"
         if kind == "multirange" or name.endswith("multirange"):
@@ -166,6 +166,12 @@ def _coerced(value: Any, name: str, kind: str) -> Any:
         if kind == "range" or name.endswith("range"):
             return _range(value, name)
     return value
+
+
+def _bits(text: str) -> BitString:
+    make: Any = BitString  # its stub wants bytes, it takes text
+    bits: BitString = make(text)
+    return bits
 
 
 def _range(text: str, name: str) -> Any:

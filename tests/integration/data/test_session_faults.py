@@ -25,7 +25,8 @@ async def running(admin: asyncpg.Connection, text: str) -> int:
     """The backend that runs `text`, once it does."""
     for _ in range(1000):
         pid = await admin.fetchval(
-            "select pid from pg_stat_activity where state = 'active' and query like $1 and pid <> pg_backend_pid()",
+            "select pid from pg_stat_activity "
+            "where state = 'active' and query like $1 and pid <> pg_backend_pid()",
             f"%{text}%",
         )
         if pid is not None:

@@ -117,7 +117,13 @@ async def test_no_setting_changes_what_a_value_looks_like(typed: Guest) -> None:
         "0.1::float8 as f, '\\x01'::bytea as b"
     )
     assert await typed.rows(text, tx=tx) == [
-        {"s": "2024-01-02T00:00:00.500000+00:00", "d": "2024-01-02", "i": "1 day", "f": 0.1, "b": {"$bytea": "AQ=="}}
+        {
+            "s": "2024-01-02T00:00:00.500000+00:00",
+            "d": "2024-01-02",
+            "i": "1 day",
+            "f": 0.1,
+            "b": {"$bytea": "AQ=="},
+        }
     ]
 
 
