@@ -10,6 +10,8 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import Context
+from typing import Any, Final
 
 import asyncpg
 import orjson
@@ -19,7 +21,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from flux import semconv
 from flux.data.errors import call_error
 from flux.errors import StoreError
-from flux.host.arguments import Push
+from flux.host.arguments import Push, PushOptions
 from flux.record.call import Outcome
 from flux.store.database import Store
 from flux.store.sql import Queries
@@ -32,12 +34,22 @@ CHANNEL = "flux_jobs"
 OUTAGE = (asyncpg.PostgresError, asyncpg.InterfaceError, StoreError, OSError)
 """What Postgres raises, and what is raised where it can't be reached."""
 
+BATCH: Final = 500
+"""Most jobs stored by one statement."""
+
 _TRACER = trace.get_tracer("flux.queue")
 _SQL = Queries("flux.host")
 
 
+_Job = tuple[str, bytes, int | None, str | None, int | None, str | None, int | None, str | None]
+"""The parameters of flux.enqueue."""
+
+
 class Jobs:
     """The way into the queue.
+
+    Pushes that come while others are on their way go together in one statement. Those with an idempotency key
+    go alone: they may have to wait for a transaction that holds the same key.
 
     Args:
         store: whose database holds flux.jobs.
@@ -47,8 +59,9 @@ class Jobs:
     def __init__(self, store: Store, *, tracer: Tracer = _TRACER) -> None:
         self._store = store
         self._tracer = tracer
+        self._pending: list[tuple[_Job, asyncio.Future[Outcome]]] = []
         self._rung = False
-        self._ringer: asyncio.Task[None] | None = None
+        self._sender: asyncio.Task[None] | None = None
 
     async def push(self, push: Push, *, request_id: str | None = None, seq: int | None = None) -> Outcome:
         """Store one job, committed when this returns: `{id, duplicate}`.
@@ -58,28 +71,26 @@ class Jobs:
             request_id: the execution that pushes, or None from outside one.
             seq: the number of the host call in it.
         """
-        options = push.options
+        options = push.options or PushOptions()
         with self.producing(push.name) as span:
-            try:
-                async with self._store.internal() as connection:
-                    row = await connection.fetchrow(
-                        _SQL.enqueue,
-                        push.name,
-                        bytes(push.payload),
-                        options and options.delay_ms,
-                        options and options.idempotency_key,
-                        options and options.max_attempts,
-                        request_id,
-                        seq,
-                        traceparent(span),
-                    )
-            except OUTAGE as error:
-                return self.describe(span, Outcome(error=call_error(error)))
-            assert row is not None
-            if not row["duplicate"]:
-                self.ring()
-            result = orjson.dumps({"id": row["id"], "duplicate": row["duplicate"]})
-            return self.describe(span, Outcome(result=result))
+            job = (
+                push.name,
+                bytes(push.payload),
+                options.delay_ms,
+                options.idempotency_key,
+                options.max_attempts,
+                request_id,
+                seq,
+                traceparent(span),
+            )
+            if options.idempotency_key is None:
+                future = asyncio.get_running_loop().create_future()
+                self._pending.append((job, future))
+                self._send()
+                outcome = await future
+            else:
+                outcome = await self._alone(job)
+            return self.describe(span, outcome)
 
     @contextmanager
     def producing(self, name: str) -> Iterator[Span]:
@@ -110,22 +121,62 @@ class Jobs:
     def ring(self) -> None:
         """Wake the workers: one NOTIFY for all rings while the last was on its way; if lost, they poll."""
         self._rung = True
-        if self._ringer is None or self._ringer.done():
-            self._ringer = asyncio.get_running_loop().create_task(self._ring())
+        self._send()
 
     async def close(self) -> None:
-        """Wait for a NOTIFY that is on its way."""
-        if self._ringer is not None:
-            await asyncio.wait([self._ringer])
+        """Wait for what is on its way."""
+        if self._sender is not None:
+            await asyncio.wait([self._sender])
 
-    async def _ring(self) -> None:
-        while self._rung:
-            self._rung = False
+    def _send(self) -> None:
+        if self._sender is None or self._sender.done():
+            # In a context of its own: it sends for executions other than the one that happens to start it.
+            self._sender = asyncio.get_running_loop().create_task(self._sending(), context=Context())
+
+    async def _sending(self) -> None:
+        while self._pending or self._rung:
+            batch: list[tuple[_Job, asyncio.Future[Outcome]]] = []
             try:
                 async with self._store.internal() as connection:
-                    await connection.execute(_SQL.notify)
-            except OUTAGE as error:
-                log.warning("could not notify the workers (they poll): %s", error)
+                    while self._pending or self._rung:
+                        batch = [(job, future) for job, future in self._pending[:BATCH] if not future.done()]
+                        del self._pending[:BATCH]
+                        self._rung = False
+                        if batch:
+                            outcomes = await _enqueue(connection, [job for job, _ in batch])
+                            for (_, future), outcome in zip(batch, outcomes, strict=True):
+                                _answer(future, outcome)
+                            batch = []
+                        else:
+                            await connection.execute(_SQL.notify)
+            except Exception as error:
+                self._rung = False
+                if len(batch) > 1 and isinstance(error, asyncpg.PostgresError):
+                    for job, future in batch:
+                        _answer(future, await self._alone(job))
+                    continue
+                if not batch:
+                    batch, self._pending = self._pending, []
+                log.warning("could not push %d jobs or notify the workers: %s", len(batch), error)
+                for _, future in batch:
+                    _answer(future, Outcome(error=call_error(error)))
+
+    async def _alone(self, job: _Job) -> Outcome:
+        try:
+            async with self._store.internal() as connection:
+                return (await _enqueue(connection, [job]))[0]
+        except OUTAGE as error:
+            return Outcome(error=call_error(error))
+
+
+async def _enqueue(connection: Any, jobs: list[_Job]) -> list[Outcome]:
+    rows = await connection.fetch(_SQL.enqueue, *zip(*jobs, strict=True))
+    return [Outcome(result=orjson.dumps({"id": row["id"], "duplicate": row["duplicate"]})) for row in rows]
+
+
+def _answer(future: asyncio.Future[Outcome], outcome: Outcome) -> None:
+    if not future.done():
+        future.set_result(outcome)
 
 
 def traceparent(span: Span) -> str | None:

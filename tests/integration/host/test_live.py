@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from flux.config import Config
+from flux.host.arguments import Push, PushOptions
 from flux.host.fetch import FetchClient
 from flux.host.jobs import Jobs
 from flux.host.live import Live
@@ -210,7 +211,7 @@ async def test_a_push_in_a_transaction_is_the_sessions_and_wakes_workers_at_its_
     assert (span.name, span.attributes["messaging.message.id"]) == ("send mail", "j")
     await live.perform(call("db.sql", {"text": "select 1"}, n=3, tx=1))
     await live.perform(call("db.commit", {}, n=4, tx=9))
-    assert live._jobs._ringer is None
+    assert live._jobs._sender is None
     await live.perform(call("db.commit", {}, n=5, tx=1))
     async with asyncio.timeout(5):
         await heard.wait()
@@ -224,7 +225,7 @@ async def test_a_push_that_is_rolled_back_wakes_nobody(live: Live, database: Dat
     await live.perform(call("queue.push", {"name": "mail"}, n=5, tx=4))
     database.answers = [Outcome(error=CallError("serialization_failure", ""))]
     await live.perform(call("db.commit", {}, n=6, tx=4))
-    assert live._jobs._ringer is None
+    assert live._jobs._sender is None
 
 
 async def test_rings_while_a_notify_is_on_its_way_share_the_next(jobs: Jobs, store: Store) -> None:
@@ -242,6 +243,51 @@ async def test_rings_while_a_notify_is_on_its_way_share_the_next(jobs: Jobs, sto
         await done.wait()
     assert len(heard) == 1
     await connection.close()
+
+
+async def test_pushes_at_the_same_time_go_together_in_their_order(jobs: Jobs, store: Store) -> None:
+    outcomes = await asyncio.gather(*(jobs.push(Push(f"job {n}")) for n in range(1100)))
+    async with store.internal() as connection:
+        rows = await connection.fetch("SELECT id, name, xmin FROM flux.jobs ORDER BY run_at")
+    assert [row["name"] for row in rows] == [f"job {n}" for n in range(1100)]
+    assert [result(outcome)["id"] for outcome in outcomes] == [row["id"] for row in rows]
+    assert len({row["xmin"] for row in rows}) == 3
+
+
+async def test_one_bad_push_does_not_take_others_with_it(jobs: Jobs, store: Store) -> None:
+    async with store.internal() as connection:
+        await connection.execute("ALTER TABLE flux.jobs ADD CONSTRAINT no CHECK (name <> 'bad')")
+    outcomes = await asyncio.gather(*(jobs.push(Push(name)) for name in ("a", "bad", "b")))
+    assert [outcome.error and outcome.error.type for outcome in outcomes] == [None, "check_violation", None]
+
+
+async def test_pushes_fail_by_name_while_postgres_cannot_be_reached(jobs: Jobs, store: Store) -> None:
+    await store.records.close()
+    outcomes = await asyncio.gather(*(jobs.push(Push("a")) for _ in range(3)))
+    jobs.ring()
+    await jobs.close()
+    assert all(outcome.error is not None for outcome in outcomes)
+
+
+async def test_a_push_that_waits_for_anothers_transaction_holds_up_nobody(jobs: Jobs, store: Store) -> None:
+    async with store.internal() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("SELECT flux.push_job('once', 'null', NULL, 'key')")
+        waiting = asyncio.create_task(jobs.push(Push("once", options=PushOptions(idempotency_key="key"))))
+        assert result(await jobs.push(Push("other")))["duplicate"] is False
+        assert not waiting.done()
+        await transaction.commit()
+        assert result(await waiting)["duplicate"] is True
+
+
+async def test_a_cancelled_push_leaves_the_others_alone(jobs: Jobs, store: Store) -> None:
+    first = asyncio.create_task(jobs.push(Push("first")))
+    second = asyncio.create_task(jobs.push(Push("second")))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert result(await second)["duplicate"] is False
+    assert first.cancelled()
 
 
 async def test_closing_cancels_what_is_in_flight_and_then_closes_the_session(
