@@ -24,7 +24,7 @@ from flux_postgres_exporter.store import REFUSALS
 
 log = logging.getLogger(__name__)
 
-BATCH_ROWS = 4000
+BATCH_ROWS = 2000
 BATCH_BYTES = 8 * 2**20
 
 

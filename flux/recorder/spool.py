@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
 import time
 import weakref
 from pathlib import Path
@@ -31,8 +32,7 @@ Durability = Literal["spool", "fsync", "postgres"]
 
 
 class Spool:
-    """An open spool of this process. Not for use from several threads at once, nor in a forked child (which
-    it refuses).
+    """An open spool of this process. Appends may come from any thread; a forked child is refused.
 
     Attributes:
         node: its id. place: where the next record will stand.
@@ -52,6 +52,7 @@ class Spool:
         self._synced: Place = (0, 0)
         self._sync: asyncio.Future[None] | None = None
         self._position = -1
+        self._lock = threading.Lock()
         self._next_segment()
         here = weakref.WeakMethod(self._forked)
         os.register_at_fork(after_in_child=lambda: (forked := here()) is not None and forked())
@@ -112,6 +113,10 @@ class Spool:
         length = len(framed)
         if length > LARGEST:
             raise SpoolFull(f"A record of {length} bytes is longer than the spool takes.")
+        with self._lock:
+            self._write(framed, length, begins)
+
+    def _write(self, framed: bytes, length: int, begins: bool) -> None:
         allowed = self._limit if begins else self._limit + self._limit // RESERVE
         if self._older + self._size + length > allowed:
             self._older = self._measure()
