@@ -20,7 +20,8 @@ def span(span_id: str, parent: str | None, name: str, at_ms: float, ms: float, *
     """A span."""
     return {
         "span_id": span_id, "parent_span_id": parent, "name": name, "kind": "INTERNAL",
-        "start_time": at(at_ms), "duration_ms": ms, "status": "UNSET", "attributes": {}, "events": [], "links": [],
+        "start_time": at(at_ms), "duration_ms": ms, "status": "UNSET", "attributes": {},
+        "events": [], "links": [],
         "status_message": None,
         "trace_id": "t" * 32, "scope": None, "start_ns": NS + int(at_ms * 1e6),
     } | values  # fmt: skip

@@ -30,7 +30,9 @@ def failed(**values: Any) -> dict[str, Any]:
             "span_id": "c1",
             "request_id": document["request_id"],
         },
-        "location": {"file": "functions/buy/index.ts", "line": 10, "column": 6, "source": "line 10", "context": CONTEXT},
+        "location": {
+            "file": "functions/buy/index.ts", "line": 10, "column": 6, "source": "line 10", "context": CONTEXT,
+        },
         "input": {"email": "a"},
         "data_changes": [mutation("INSERT", {"id": 3}, None, {"id": 3, "qty": 1}, rolled_back=True)],
         "provenance": [
