@@ -4,6 +4,7 @@ else starts.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -57,16 +58,21 @@ def describe_owner(port: int) -> str | None:
     inodes = _listening_inodes(port)
     if not inodes:
         return None
+    wanted = {f"socket:[{inode}]" for inode in inodes}
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            descriptors = [os.readlink(link) for link in (entry / "fd").iterdir()]
-        except OSError:
-            continue
-        if any(f"socket:[{inode}]" in descriptors for inode in inodes):
+        if entry.name.isdigit() and not wanted.isdisjoint(_descriptors(entry)):
             return _describe(entry)
     return None
+
+
+def _descriptors(process: Path) -> set[str]:
+    """What the process has open, as far as it can be seen; descriptors come and go while one looks."""
+    found: set[str] = set()
+    with contextlib.suppress(OSError):
+        for link in (process / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.add(os.readlink(link))
+    return found
 
 
 def _listening_inodes(port: int) -> set[str]:

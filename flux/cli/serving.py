@@ -123,6 +123,8 @@ class Printer:
 def flux_command() -> str:
     """How this `flux` is called from the current folder: `flux` where it is on the PATH."""
     here = Path(sys.argv[0]).absolute()
+    if here.name == "__main__.py":
+        return "python -m flux"
     found = shutil.which("flux")
     if found is not None and Path(found).resolve() == here.resolve():
         return "flux"
