@@ -1,0 +1,92 @@
+"""A guest without a language: it speaks frames and does what an invocation's body tells it to. Run as a program by the tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import sys
+import time
+from typing import Any
+
+wire = socket.socket(fileno=0)
+
+
+def send(header: dict[str, Any], body: bytes = b"") -> None:
+    head = json.dumps(header).encode()
+    wire.sendall(struct.pack(">II", 4 + len(head) + len(body), len(head)) + head + body)
+
+
+def receive() -> tuple[dict[str, Any], bytes]:
+    length, head = struct.unpack(">II", exactly(8))
+    return json.loads(exactly(head)), exactly(length - 4 - head)
+
+
+def exactly(size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = wire.recv(size - len(data))
+        if not more:
+            sys.exit(0)
+        data += more
+    return data
+
+
+def act(i: int, what: str) -> None:  # noqa: PLR0912 - one line per deed
+    if what == "echo":
+        send({"t": "done", "i": i}, b'"echo"')
+    elif what == "die":
+        os._exit(7)
+    elif what == "block":
+        time.sleep(60)
+    elif what == "pause":
+        time.sleep(0.5)
+        send({"t": "done", "i": i}, b'"paused"')
+    elif what == "call":
+        send({"t": "call", "i": i, "n": 1, "op": "db.sql"}, b"{}")
+    elif what == "call and done":
+        send({"t": "call", "i": i, "n": 1, "op": "queue.push"}, b"{}")
+        send({"t": "done", "i": i}, b"1")
+    elif what == "abort":
+        send({"t": "call", "i": i, "n": 1, "op": "fetch"}, b"{}")
+        send({"t": "abort", "i": i, "n": 1})
+        send({"t": "done", "i": i}, b"1")
+    elif what == "done twice":
+        send({"t": "done", "i": i}, b"1")
+        send({"t": "done", "i": i}, b"1")
+    elif what == "stop reading":
+        for n in range(1, 2000):
+            send({"t": "call", "i": i, "n": n, "op": "fetch"}, b"{}")
+        time.sleep(60)
+    elif what == "stray":
+        print("stray line", file=sys.stderr, flush=True)
+        send({"t": "done", "i": i}, b"null")
+    elif what.startswith("{"):
+        send({key: i if value == "i" else value for key, value in json.loads(what).items()}, b"{}")
+    elif what == "oversize":
+        wire.sendall(struct.pack(">II", 2**31, 10))
+    elif what == "garbage":
+        wire.sendall(b"\x00\x00\x00\x0c\x00\x00\x00\x08not json")
+
+
+def main() -> None:
+    if sys.argv[1:] == ["never boots"]:
+        time.sleep(60)
+    if sys.argv[1:] == ["dies"]:
+        print("no room", file=sys.stderr)
+        sys.exit(3)
+    send({"t": "booted", "guest": {"scripted": "1"}})
+    while True:
+        header, body = receive()
+        if header["t"] == "start":
+            send({"t": "ready"})
+        elif header["t"] == "invoke":
+            act(header["i"], json.loads(body))
+        elif header["t"] == "reply":
+            send({"t": "done", "i": header["i"]}, body or b'"error"')
+        elif header["t"] == "ping":
+            send({"t": "pong", "k": header["k"]})
+
+
+main()

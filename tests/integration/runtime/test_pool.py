@@ -1,0 +1,191 @@
+"""The pool: spares, slots, deadlines in a real Deno, replacement, refusal and draining."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from flux.errors import DeadlineExceeded, GuestDied, Overloaded
+from flux.record.call import Outcome
+from flux.runtime.deno import DenoLauncher
+from flux.runtime.pool import DeploymentGuest
+from tests.integration.runtime.local_guest import ScriptedHost, deployment, engine, result, run
+
+DEEDS = """
+let served = 0;
+export default async ({ input, ctx }: any) => {
+  served++;
+  if (input === "block") for (;;) {}
+  if (input === "busy") { let n = 0; for (let i = 0; i < 1.5e9; i++) n += i; return n > 0; }
+  if (input === "stuck") await new Promise(() => {});
+  if (input === "hold") await ctx.sleep(1);
+  if (input === "eat") { const all: unknown[] = []; for (;;) all.push(new Array(1e6).fill(Math.random())); }
+  return served;
+};
+"""
+
+
+def held() -> tuple[ScriptedHost, asyncio.Event]:
+    """A host whose answers wait for the event."""
+    release = asyncio.Event()
+
+    async def wait() -> Outcome:
+        await release.wait()
+        return result({})
+
+    return ScriptedHost(lambda call, args: wait()), release
+
+
+async def until_asked(host: ScriptedHost) -> None:
+    while not host.calls:
+        await asyncio.sleep(0)
+
+
+async def test_versions_name_the_engine_and_the_guest_without_starting_one(tmp_path: Path) -> None:
+    async with engine(tmp_path) as deno:
+        assert {"deno", "v8", "typescript", "guest", "platform"} <= deno.versions().keys()
+        assert not (tmp_path / "slots").exists()
+
+
+async def test_an_endless_loop_is_killed_at_its_deadline_and_the_next_invocation_works(tmp_path: Path) -> None:
+    async with engine(tmp_path) as deno:
+        guest = await deno.load(deployment(DEEDS))
+        assert await run(guest) == 1
+        host, _ = held()
+        other = asyncio.create_task(run(guest, "hold", host))
+        await until_asked(host)
+        process = guest.processes[0]
+        died: list[float] = []
+        process.on_death(lambda: died.append(time.monotonic()))
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceeded) as caught:
+            await run(guest, "block", timeout=0.3)
+        assert (caught.value.guest, caught.value.invocation) == (process.name, 3)
+        with pytest.raises(GuestDied, match="event loop was blocked"):
+            await other
+        assert died[0] - began < 0.35
+        assert await run(guest) == 1
+        assert guest.processes[0].name != process.name
+
+
+async def test_a_stuck_invocation_retires_its_process_and_spares_the_others(tmp_path: Path) -> None:
+    async with engine(tmp_path) as deno:
+        guest = await deno.load(deployment(DEEDS))
+        host, release = held()
+        other = asyncio.create_task(run(guest, "hold", host))
+        await until_asked(host)
+        first = guest.processes[0]
+        with pytest.raises(DeadlineExceeded):
+            await run(guest, "stuck", timeout=0.1)
+        assert await run(guest) == 1
+        assert first.alive
+        release.set()
+        assert await other == 2
+        await first.gone()
+        assert first not in guest.processes
+
+
+async def test_invocations_go_elsewhere_while_a_process_computes(tmp_path: Path) -> None:
+    async with engine(tmp_path) as deno:
+        guest = await deno.load(deployment(DEEDS))
+        await run(guest)
+        busy = asyncio.create_task(run(guest, "busy", timeout=30))
+        await asyncio.sleep(0.15)
+        waiting = [asyncio.create_task(run(guest)) for _ in range(2)]
+        await asyncio.sleep(0.15)
+        assert await asyncio.wait_for(run(guest), 1) == 1
+        assert not busy.done()
+        assert await busy is True
+        assert len(await asyncio.gather(*waiting)) == 2
+
+
+async def test_a_guest_out_of_memory_dies_alone(tmp_path: Path) -> None:
+    async with engine(tmp_path, DenoLauncher(memory_mb=64)) as deno:
+        guest = await deno.load(deployment(DEEDS))
+        with pytest.raises(GuestDied, match="ran out of memory"):
+            await run(guest, "eat")
+        assert await run(guest) == 1
+
+
+async def test_more_than_may_be_in_flight_is_refused(tmp_path: Path) -> None:
+    async with engine(tmp_path, concurrency=2) as deno:
+        guest = await deno.load(deployment(DEEDS))
+        host, release = held()
+        two = [asyncio.create_task(run(guest, "hold", host)) for _ in range(2)]
+        await until_asked(host)
+        with pytest.raises(Overloaded):
+            await run(guest)
+        release.set()
+        await asyncio.gather(*two)
+        assert await run(guest) == 3
+
+
+async def test_several_processes_share_the_load(tmp_path: Path) -> None:
+    async with engine(tmp_path, processes_per_deployment=2) as deno:
+        guest = await deno.load(deployment(DEEDS))
+        host, release = held()
+        held_up = [asyncio.create_task(run(guest, "hold", host)) for _ in range(2)]
+        while len(guest.processes) < 2:
+            await asyncio.sleep(0.01)
+        held_up += [asyncio.create_task(run(guest, "hold", host)) for _ in range(2)]
+        while len(host.calls) < 4:
+            await asyncio.sleep(0.01)
+        assert [process.in_flight for process in guest.processes] == [2, 2]
+        release.set()
+        await asyncio.gather(*held_up)
+
+
+async def test_a_closed_guest_finishes_what_is_in_flight_and_takes_no_more(tmp_path: Path) -> None:
+    async with engine(tmp_path) as deno:
+        guest = await deno.load(deployment(DEEDS))
+        host, release = held()
+        running = asyncio.create_task(run(guest, "hold", host))
+        await until_asked(host)
+        closing = asyncio.create_task(guest.close(5))
+        await asyncio.sleep(0)
+        with pytest.raises(GuestDied, match="no longer served"):
+            await run(guest)
+        release.set()
+        assert await running == 1
+        await closing
+        assert guest.processes == ()
+
+
+async def test_each_process_has_a_slot_and_slots_go_with_processes(tmp_path: Path) -> None:
+    slots = tmp_path / "slots"
+    async with engine(tmp_path) as deno:
+        guests: list[DeploymentGuest] = [await deno.load(deployment(DEEDS)) for _ in range(2)]
+        await deno.warm()
+        (own,) = [entry for entry in slots.iterdir() if entry.is_dir()]
+        assert len([entry for entry in own.iterdir() if (entry / "bundle").is_dir()]) == 3
+        name = guests[0].processes[0].name
+        assert (own / name / "bundle" / "f" / "index.ts").is_file()
+        await guests[0].close()
+        while (own / name).exists():
+            await asyncio.sleep(0.01)
+        assert await run(guests[1]) == 1
+    assert [entry for entry in slots.iterdir() if entry.is_dir()] == []
+
+
+async def test_leftovers_of_dead_servers_are_cleared_and_those_of_live_ones_kept(tmp_path: Path) -> None:
+    dead = tmp_path / "slots" / "deno-1-abc"
+    (dead / "deno-123456" / "bundle").mkdir(parents=True)
+    (dead / "lock").touch()
+    async with engine(tmp_path) as one:
+        await one.warm()
+        assert not dead.exists()
+        async with engine(tmp_path) as two:
+            await two.warm()
+            assert await run(await one.load(deployment(DEEDS))) == 1
+
+
+async def test_files_that_lead_out_of_the_bundle_are_refused(tmp_path: Path) -> None:
+    async with engine(tmp_path) as deno:
+        with pytest.raises(Exception, match="outside its bundle"):
+            await deno.load(deployment(DEEDS, {"../../evil.ts": ""}))
+    assert not list(tmp_path.rglob("evil.ts"))
+    assert os.listdir(tmp_path) == ["slots"]
