@@ -81,6 +81,10 @@ class Invocation:
         """
         return 0 if self.over else self._send("note", op, arguments, None)
 
+    def flush(self) -> None:
+        """Send at once: what is logged before a hang is seen."""
+        self._wire.flush()
+
     def _send(self, kind: str, op: str, arguments: bytes, tx: int | None) -> int:
         self.last += 1
         header: dict[str, Any] = {"t": kind, "i": self.number, "n": self.last, "op": op}
@@ -145,6 +149,7 @@ def log(invocation: Invocation, level: str, message: str, fields: Any = None) ->
         line["fields"] = {str(name): _shown(value) for name, value in fields.items()}
         arguments = dumps(line)
     invocation.note("log", arguments)
+    invocation.flush()
 
 
 def _shown(value: Any) -> Any:

@@ -16,12 +16,15 @@ from flux_guest.sources import current, sources
 from flux_guest.values import dumps
 from flux_guest.wire import Frame, Wire
 
-PATIENCE = 10_000
-"""Turns of local work after which a reply is delivered though more local work is ready: code may spin on
+PATIENCE = 1_000
+"""Turns of local work after which a reply is delivered though more is ready: code may spin on
 asyncio.sleep(0).
 """
+FLUSH_AFTER = 20
+"""Turns of local work after which frames are sent though more may come."""
 
 _local_sleep = asyncio.sleep
+_NOWHERE = contextvars.Context()
 
 
 class GuestLoop(asyncio.SelectorEventLoop):
@@ -47,7 +50,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
             if not future.cancelled() and future.exception() is None and not timer.cancelled():
                 timer._run()
 
-        slept.add_done_callback(due, context=contextvars.Context())
+        slept.add_done_callback(due, context=_NOWHERE.copy())
         return timer
 
     def create_task(self, coro: Any, **named: Any) -> Any:
@@ -114,15 +117,19 @@ class Delivery:
         self._gone = gone
         self._waiting: deque[Frame] = deque()
         self._scheduled = False
-        self._patience = PATIENCE
+        self._busy = 0
+        wire.wake = self._wake
         loop.add_reader(wire.descriptor, self._readable)
 
     def add(self, frames: list[Frame]) -> None:
         """Queue frames that came before the loop ran."""
         self._waiting.extend(frames)
-        if self._waiting and not self._scheduled:
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon(self._turn)
+            self._loop.call_soon(self._turn, context=_NOWHERE)
 
     def _readable(self) -> None:
         try:
@@ -135,18 +142,22 @@ class Delivery:
                 self._deliver(*frame)
             else:
                 self._waiting.append(frame)
-        if self._waiting and not self._scheduled:
+        if not self._scheduled:
+            self._scheduled = True
             self._turn()
 
     def _turn(self) -> None:
-        if self._loop._ready and self._patience:
-            self._patience -= 1
-            self._scheduled = True
-            self._loop.call_soon(self._turn)
-            return
-        self._patience = PATIENCE
-        header, body = self._waiting.popleft()
-        self._scheduled = bool(self._waiting)
-        if self._scheduled:
-            self._loop.call_soon(self._turn)
-        self._deliver(header, body)
+        """Once local work is done: deliver the next frame, or, where there is none, send what it led to."""
+        if self._loop._ready and self._busy < PATIENCE:
+            self._busy += 1
+            if self._busy % FLUSH_AFTER == 0:
+                self._wire.flush()
+            self._loop.call_soon(self._turn, context=_NOWHERE)
+        elif self._waiting:
+            self._busy = 0
+            self._loop.call_soon(self._turn, context=_NOWHERE)
+            self._deliver(*self._waiting.popleft())
+        else:
+            self._busy = 0
+            self._scheduled = False
+            self._wire.flush()

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import struct
+from collections.abc import Callable
 
 _HEAD = struct.Struct(">II")
 _CHUNK = 1 << 18
@@ -19,14 +20,34 @@ class Wire:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
+        self.wake: Callable[[], None] = self.flush
+        """Called when the first frame since the last `flush` waits: whoever sets it sees to it that `flush`
+        is called.
+        """
         self._buffer = bytearray()
+        self._frames: list[bytes] = []
+        self._size = 0
         self._write = os.write
         self._receive = socket.socket(fileno=descriptor).recv
 
     def send(self, header: dict, body: bytes = b"") -> None:
-        """Write one frame, whole."""
+        """Have one frame written with the next `flush`: waking the host costs more than all else."""
         head = _encode(header).encode()
-        data = b"".join((_HEAD.pack(4 + len(head) + len(body), len(head)), head, body))
+        frames = self._frames
+        frames += (_HEAD.pack(4 + len(head) + len(body), len(head)), head, body)
+        self._size += len(body)
+        if self._size > _CHUNK:
+            self.flush()
+        elif len(frames) == 3:
+            self.wake()
+
+    def flush(self) -> None:
+        """Write what waits, whole."""
+        if not self._frames:
+            return
+        data = b"".join(self._frames)
+        self._frames.clear()
+        self._size = 0
         written = self._write(self.descriptor, data)
         if written < len(data):
             rest = memoryview(data)[written:]
