@@ -31,7 +31,8 @@ def failed(**values: Any) -> dict[str, Any]:
             "request_id": document["request_id"],
         },
         "location": {
-            "file": "functions/buy/index.ts", "line": 10, "column": 6, "source": "line 10", "context": CONTEXT,
+            "file": "functions/buy/index.ts", "line": 10, "column": 6, "source": "line 10",
+            "context": CONTEXT,
         },
         "input": {"email": "a"},
         "data_changes": [mutation("INSERT", {"id": 3}, None, {"id": 3, "qty": 1}, rolled_back=True)],
