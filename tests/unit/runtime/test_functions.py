@@ -122,7 +122,7 @@ def test_a_json_error_has_its_line_and_column_and_hides_no_other_function(tmp_pa
         ('{"timeout_ms": NaN}', None, None, "NaN is not a JSON number", None),
     ],
 )
-def test_a_wrong_setting_is_placed_and_explained(  # noqa: PLR0917
+def test_a_wrong_setting_is_placed_and_explained(
     tmp_path: Path, text: str, line: int | None, column: int | None, said: str, hint: str | None
 ) -> None:
     found = project(tmp_path, {"b/main.py": "", "b/flux.json": text})

@@ -46,9 +46,6 @@ def message(error: BaseException) -> str:
         return _clean(error.msg or "invalid syntax")
     if isinstance(error, SystemExit):
         return "The function ended its process (SystemExit)."
-    if isinstance(error, KeyError) and len(error.args) == 1 and type(error) is KeyError:
-        text = _text(error)
-        return _clean(text if " " in str(error.args[0]) else f"no key {text}")
     return _clean(_text(error))
 
 
