@@ -48,7 +48,7 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
-    """A folder that every account can enter: root's embedded Postgres runs as another one. Its path is short."""
+    """A folder that every account can enter: root's embedded Postgres runs as another. Its path is short."""
     folder = Path(tempfile.mkdtemp(prefix="flux-test-", dir="/tmp"))
     folder.chmod(0o755)
     yield folder

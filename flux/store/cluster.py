@@ -30,6 +30,7 @@ class Cluster:
 
     Args:
         folder: the project's `.flux/postgres`, resolved.
+        name: one for it that is unique on this machine.
         binaries: where initdb and postgres are.
 
     Attributes:
@@ -41,12 +42,12 @@ class Cluster:
         StoreError: the account can't reach the data or the programs, and nothing could be done about it.
     """
 
-    def __init__(self, folder: str, binaries: str) -> None:
+    def __init__(self, folder: str, name: str, binaries: str) -> None:
         inside = os.path.join(folder, "data")
         project = os.path.dirname(os.path.dirname(folder))
         self.account = accounts.choose(project, inside if os.path.isdir(inside) else None)
         self._folder = folder
-        self._home = reach.home(folder, self.account)
+        self._home = reach.home(folder, name, self.account)
         self.data = os.path.join(self._home, "data")
         self.binaries = reach.programs(binaries, self.account)
 

@@ -104,8 +104,12 @@ class Store:
     async def internal(self) -> AsyncIterator[Any]:
         """An owner connection for Flux's own statements; nothing that runs inside is traced."""
         with suppress_instrumentation():
-            async with self.records.acquire() as connection:
-                yield connection
+            try:
+                async with self.records.acquire() as connection:
+                    yield connection
+            except asyncpg.InternalClientError as error:
+                # What asyncpg says when the server dies while a connection is being given back.
+                raise asyncpg.ConnectionDoesNotExistError("the connection was lost") from error
 
     async def close(self) -> None:
         """Give back every connection, and the embedded server if this was its last user."""
@@ -113,14 +117,16 @@ class Store:
             self._guard.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._guard
-        with suppress_instrumentation():
-            try:
+        try:
+            with suppress_instrumentation():
                 async with asyncio.timeout(_CLOSE_TIMEOUT):
                     await self.records.close()
-            except TimeoutError:
-                self.records.terminate()
-        if self._lease is not None:
-            self._lease.close()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+            # In use still, or the server is gone: nothing is left to be given back in good order.
+            self.records.terminate()
+        finally:
+            if self._lease is not None:
+                self._lease.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import select
@@ -190,12 +191,14 @@ def _launch(folder: Path, where: Path, listener: int, lock: int) -> None:
     environment = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(_PACKAGE)}
     if "LD_LIBRARY_PATH" in os.environ:
         environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
-    command = [sys.executable, "-S", "-P", "-m", "flux.store.keeper", str(folder), str(where)]
+    command = [sys.executable, "-S", "-P", "-m", "flux.store.keeper"]
+    # Hashed here, not there: the keeper has to start quickly, and imports as little as it can.
+    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     log = folder / "keeper.log"
     log.unlink(missing_ok=True)
     with log.open("xb") as said:
         subprocess.run(
-            [*command, str(listener), str(lock)],
+            [*command, str(folder), name, str(where), str(listener), str(lock)],
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,

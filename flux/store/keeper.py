@@ -1,7 +1,7 @@
 """The keeper: a small detached process that runs a project's Postgres for as long as somebody uses it.
 
-`python -m flux.store.keeper FOLDER BINARIES LISTENER LOCK`, started by embedded.acquire, which hands it a
-listening unix socket and the held lock of the project. Whoever uses the server holds a connection to that
+`python -m flux.store.keeper FOLDER NAME BINARIES LISTENER LOCK`, started by embedded.acquire, which hands it
+a listening unix socket and the held lock of the project. Whoever uses the server holds a connection to that
 socket; the kernel closes it in whatever way its holder ends. Each is greeted with one line of JSON: `{"ok":
 {...}}`, how to connect, or `{"error": {"type", "message", "hint"}}`. A second after the last has left, the
 server is stopped.
@@ -143,19 +143,19 @@ class Keeper:
 
 def main(arguments: list[str]) -> int:
     """Detach and keep."""
-    folder, binaries, listening, locked = arguments
+    folder, name, binaries, listening, locked = arguments
     if os.fork():
         os._exit(0)
     listener = socket.socket(fileno=int(listening))
     listener.set_inheritable(False)
     os.set_inheritable(int(locked), True)
-    name = os.path.join(folder, SOCKET)
+    path = os.path.join(folder, SOCKET)
 
     def forget() -> None:
-        if os.path.lexists(name):
-            os.unlink(name)
+        if os.path.lexists(path):
+            os.unlink(path)
 
-    Keeper(Server(folder, binaries), listener, forget).run()
+    Keeper(Server(folder, name, binaries), listener, forget).run()
     return 0
 
 

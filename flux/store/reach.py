@@ -6,7 +6,6 @@ data and programs then live under /var/lib/flux. Called by cluster.py.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 
@@ -17,19 +16,20 @@ from flux.store.child import spawn
 SHARED = "/var/lib/flux"
 
 
-def home(folder: str, account: Account) -> str:
+def home(folder: str, name: str, account: Account) -> str:
     """The folder that holds the data folder: `folder` itself, or one of its own under /var/lib/flux.
 
     Args:
         folder: the project's `.flux/postgres`, resolved; a file `location` in it tells people where the
             data is.
+        name: the project's, unique on this machine: that of its folder there.
 
     Raises:
         StoreError: /var/lib/flux can't be written.
     """
     if account.reaches(folder):
         return folder
-    place = os.path.join(SHARED, hashlib.sha256(folder.encode()).hexdigest()[:16])
+    place = os.path.join(SHARED, name)
     try:
         os.makedirs(place, mode=0o755, exist_ok=True)
         for made in (SHARED, place):

@@ -9,7 +9,6 @@ gone.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import signal
@@ -49,6 +48,7 @@ _SETTINGS = {
     # No replicas: less WAL, and COPY into a table of its own transaction writes none.
     "wal_level": "minimal",
     "max_wal_senders": "0",
+    "max_logical_replication_workers": "0",
     "max_wal_size": "2GB",
     "checkpoint_timeout": "15min",
 }
@@ -59,11 +59,13 @@ class Server:
 
     Args:
         folder: the project's `.flux/postgres`, resolved.
+        name: one for it that is unique on this machine.
         binaries: where initdb and postgres are.
     """
 
-    def __init__(self, folder: str, binaries: str) -> None:
+    def __init__(self, folder: str, name: str, binaries: str) -> None:
         self._folder = folder
+        self._name = name
         self._given = binaries
         self._cluster: Cluster | None = None
         self._log = os.path.join(folder, "log")
@@ -85,7 +87,7 @@ class Server:
         """
         try:
             self._open_log()
-            self._cluster = cluster = Cluster(self._folder, self._given)
+            self._cluster = cluster = Cluster(self._folder, self._name, self._given)
             made = cluster.prepare(self._output)
             self._make_socket_folder(cluster.account)
             self._clear_stale(cluster)
@@ -150,8 +152,7 @@ class Server:
 
     def _make_socket_folder(self, account: accounts.Account) -> None:
         # Under /tmp because a socket's path may have 107 bytes only; closed to all but its owner.
-        digest = hashlib.sha256(self._folder.encode()).hexdigest()[:12]
-        self._socket_folder = folder = f"/tmp/flux-{account.uid}-{digest}"
+        self._socket_folder = folder = f"/tmp/flux-{account.uid}-{self._name}"
         try:
             os.mkdir(folder, 0o700)
         except FileExistsError:
