@@ -99,7 +99,7 @@ async def _by_digits(connection: Connection[Any], digits: str) -> Found | None:
         many = f"more than {LISTED}" if len(rows) > LISTED else str(len(rows))
         raise Ambiguous(
             f"`{digits}` names {many} executions.",
-            [describe(row) for row in rows[:LISTED]],
+            [describe(row) for row in sorted(rows[:LISTED], key=lambda row: row["started_at"])],
             "Give more digits.",
         )
     return Found(rows[0]["request_id"], rows[0]["day"])

@@ -1,9 +1,9 @@
 -- name: by_prefix
--- Executions whose id lies in ["prefix", "prefix" + 1): the primary key of each partition answers it.
+-- Executions whose id lies in ["prefix", "prefix" + 1): the primary key of each partition answers it, in its own order.
 SELECT request_id, day, trace_id, started_at, function, status, outcome, method, path
 FROM flux.executions
 WHERE request_id >= $1 AND request_id < $2
-ORDER BY started_at
+ORDER BY request_id
 LIMIT $3
 
 -- name: by_trace
