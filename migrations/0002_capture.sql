@@ -297,7 +297,7 @@ DECLARE
     ctx text := nullif(current_setting('flux.ctx', true), '');
     request text;
     on_day date;
-    origin text := 'flux';
+    source text := 'flux';
     numbers bigint[];
     was jsonb[];
     becomes jsonb[];
@@ -317,24 +317,21 @@ BEGIN
             SELECT array_agg(nextval('flux.mutation_order')), array_agg(to_jsonb(r.*)) INTO numbers, was
             FROM (SELECT * FROM flux_old LIMIT 20001) r;
         ELSE
-            SELECT array_agg(nextval('flux.mutation_order')), array_agg(to_jsonb(r.*)) INTO numbers, was
+            SELECT array_agg(nextval('flux.mutation_order')), array_agg(to_jsonb(r.*)),
+                   (SELECT array_agg(to_jsonb(r.*)) FROM (SELECT * FROM flux_new LIMIT 20001) r)
+            INTO numbers, was, becomes
             FROM (SELECT * FROM flux_old LIMIT 20001) r;
-            SELECT array_agg(to_jsonb(r.*)) INTO becomes FROM (SELECT * FROM flux_new LIMIT 20001) r;
         END IF;
+        IF numbers IS NULL THEN
+            RETURN NULL;
+        END IF;
+        on_day := substr(ctx, 34)::date;
+        request := replace(left(ctx, 32)::uuid::text, '-', '');
     EXCEPTION WHEN OTHERS THEN
         careful := true;
     END;
-    IF numbers IS NULL AND NOT careful THEN
-        RETURN NULL;
-    END IF;
-    BEGIN
-        request := replace(left(ctx, 32)::uuid::text, '-', '');
-        on_day := substr(ctx, 34)::date;
-    EXCEPTION WHEN OTHERS THEN
-        request := NULL;
-    END;
     IF request IS NULL OR to_regclass('flux.mutations_' || to_char(on_day, 'YYYYMMDD')) IS NULL THEN
-        SELECT h.request, h.on_day, h.origin INTO request, on_day, origin FROM flux.home_of(ctx) h;
+        SELECT h.request, h.on_day, h.origin INTO request, on_day, source FROM flux.home_of(ctx) h;
     END IF;
 
     many := cardinality(numbers);
@@ -346,7 +343,7 @@ BEGIN
             ELSE 'SELECT a.image, b.image FROM (SELECT row_number() OVER () AS nth, %1$s AS image FROM flux_old r) a
                   FULL JOIN (SELECT row_number() OVER () AS nth, %1$s AS image FROM flux_new r) b ON a.nth = b.nth' END,
             CASE WHEN careful THEN flux.careful_image(TG_RELID) ELSE 'to_jsonb(r.*)' END)
-        USING request, on_day, origin, TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP, TG_ARGV[1]::text[], coalesce(TG_ARGV[2:], '{}');
+        USING request, on_day, source, TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP, TG_ARGV[1]::text[], coalesce(TG_ARGV[2:], '{}');
         GET DIAGNOSTICS many = ROW_COUNT;
         IF many = 0 THEN
             RETURN NULL;
@@ -358,6 +355,19 @@ BEGIN
         IF many > 32 THEN
             numbers[33] := currval('flux.mutation_order');
         END IF;
+    ELSIF many = 1 AND TG_ARGV[1] = '{}' THEN
+        INSERT INTO flux.mutations AS m (request_id, day, n, xid, system_id, schema_name, table_name, op, key, before, after, at, origin,
+                                         actor, application_name)
+        VALUES (request, on_day, numbers[1], pg_current_xact_id(), flux.system_id(), TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP,
+                CASE WHEN TG_NARGS = 2 THEN NULL
+                     WHEN TG_NARGS = 3 AND octet_length(coalesce(was[1], becomes[1]) ->> TG_ARGV[2]) <= 1000
+                     THEN jsonb_build_object(TG_ARGV[2], coalesce(was[1], becomes[1]) -> TG_ARGV[2])
+                     ELSE flux.key_of(coalesce(was[1], becomes[1]), TG_ARGV[2:]) END,
+                was[1], becomes[1], clock_timestamp(), source,
+                CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END,
+                nullif(current_setting('application_name'), ''))
+        RETURNING CASE WHEN source = 'flux' THEN json_build_array(m.n, m.xid::text::bigint, m.schema_name, m.table_name, m.op, m.key,
+                       m.before, m.after, (date_part('epoch', m.at) * 1000000)::bigint)::text END INTO said;
     ELSE
         IF TG_ARGV[1] <> '{}' THEN
             was := ARRAY(SELECT i - TG_ARGV[1]::text[] FROM unnest(was) i);
@@ -370,7 +380,7 @@ BEGIN
                     WHEN TG_NARGS = 3 AND octet_length(coalesce(i.was, i.becomes) ->> TG_ARGV[2]) <= 1000
                     THEN jsonb_build_object(TG_ARGV[2], coalesce(i.was, i.becomes) -> TG_ARGV[2])
                     ELSE flux.key_of(coalesce(i.was, i.becomes), TG_ARGV[2:]) END,
-               i.was, i.becomes, clock_timestamp(), origin,
+               i.was, i.becomes, clock_timestamp(), source,
                CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END,
                nullif(current_setting('application_name'), '')
         FROM unnest(numbers, was, becomes) AS i (n, was, becomes);
@@ -379,16 +389,27 @@ BEGIN
         PERFORM set_config('flux.nested', pg_current_xact_id()::text, true);
     END IF;
 
-    IF origin = 'flux' THEN
-        tally := flux.tally();
-        SELECT string_agg(line, ',' ORDER BY n), count(*), max(total) INTO said, said_rows, said_bytes
-        FROM (SELECT n, line, sum(octet_length(line)) OVER (ORDER BY n) AS total
-              FROM (SELECT i.n, flux.announced(i.n, TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP,
-                                               flux.key_of(coalesce(i.was, i.becomes), TG_ARGV[2:]), i.was, i.becomes) AS line
-                    FROM unnest(numbers[:32], was[:32], becomes[:32]) AS i (n, was, becomes)
-                    LIMIT 32 - tally[2]) AS candidates) AS counted
-        WHERE total + tally[3] <= 65536;
-        RAISE INFO 'flux:{"r":"%","a":[%],"cut":%,"lo":%,"hi":% %', request, said, many - said_rows, numbers[1],
+    IF source = 'flux' THEN
+        IF current_setting('flux.tally', true) LIKE '{' || (date_part('epoch', statement_timestamp()) * 1000000)::bigint || ',%' THEN
+            tally := flux.tally();
+        ELSE
+            tally := ARRAY[(date_part('epoch', statement_timestamp()) * 1000000)::bigint, 0, 0, NULL, NULL, 0];
+        END IF;
+        IF many > 1 OR said IS NULL THEN
+            SELECT string_agg(line, ',' ORDER BY n), count(*), max(total) INTO said, said_rows, said_bytes
+            FROM (SELECT n, line, sum(octet_length(line)) OVER (ORDER BY n) AS total
+                  FROM (SELECT i.n, flux.announced(i.n, TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP,
+                                                   flux.key_of(coalesce(i.was, i.becomes), TG_ARGV[2:]), i.was, i.becomes) AS line
+                        FROM unnest(numbers[:32], was[:32], becomes[:32]) AS i (n, was, becomes)
+                        LIMIT 32 - tally[2]) AS candidates) AS counted
+            WHERE total + tally[3] <= 65536;
+        ELSIF tally[2] >= 32 OR tally[3] + octet_length(said) > 65536 THEN
+            said := NULL;
+            said_rows := 0;
+        ELSE
+            said_bytes := octet_length(said);
+        END IF;
+        RAISE INFO 'flux:{"r":"%","a":[%],"cut":%,"lo":%,"hi":% %', request, coalesce(said, ''), many - said_rows, numbers[1],
             numbers[cardinality(numbers)],
             CASE current_setting('transaction_isolation') WHEN 'read committed' THEN ',"snap":"' || pg_current_snapshot() || '"}'
             ELSE '}' END;
@@ -518,7 +539,7 @@ BEGIN
     IF coalesce(rows, '') = '' AND left_out = 0 THEN
         RETURN NULL;
     END IF;
-    RAISE INFO 'flux:{"r":"%","a":[%],"cut":%,"lo":%,"hi":% %', left(current_setting('flux.ctx'), 32), rows, left_out,
+    RAISE INFO 'flux:{"r":"%","a":[%],"cut":%,"lo":%,"hi":% %', left(current_setting('flux.ctx'), 32), coalesce(rows, ''), left_out,
         coalesce(tally[4], tally[5]), greatest(last_n, tally[5]),
         CASE current_setting('transaction_isolation') WHEN 'read committed' THEN ',"snap":"' || pg_current_snapshot() || '"}'
         ELSE '}' END;
@@ -573,7 +594,7 @@ BEGIN
                     WHERE m.request_id = h.request AND m.day = h.on_day AND m.n > first_n AND m.xid = pg_current_xact_id()
                     ORDER BY m.n LIMIT 32) AS candidates) AS counted
         WHERE total <= 65536;
-        RAISE INFO 'flux:{"r":"%","a":[%],"cut":%,"lo":%,"hi":% %', h.request, said, wrote, first_n, currval('flux.mutation_order'),
+        RAISE INFO 'flux:{"r":"%","a":[%],"cut":%,"lo":%,"hi":% %', h.request, coalesce(said, ''), wrote, first_n, currval('flux.mutation_order'),
             CASE current_setting('transaction_isolation') WHEN 'read committed' THEN ',"snap":"' || pg_current_snapshot() || '"}'
             ELSE '}' END;
     END IF;

@@ -1,0 +1,129 @@
+"""Applies the project's schema files (`schema/*.sql`) to the user's database, once each, in the order of their names.
+
+`flux db push` calls plan, shows it, then apply; `flux dev` does so at every reload. A file that was applied and then edited is drift: it
+is reported, never applied again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import asyncpg
+
+from flux.data.install import Connection, install
+from flux.data.schema import SchemaFile, Statement, read, statements
+from flux.errors import StoreError
+from flux.store.sql import Queries
+
+LOCK = 0x666C7578_73636865
+"""Key of the advisory lock that schema files are applied under: `fluxsche` in ASCII."""
+
+_Q = Queries("flux.data")
+
+
+class SchemaError(StoreError):
+    """A schema file could not be applied; nothing of it is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A file that is not what was applied under its name. `missing`: it is no longer there."""
+
+    name: str
+    applied_at: datetime
+    missing: bool
+
+    @property
+    def message(self) -> str:
+        """What is wrong and what to do about it."""
+        what = "is gone" if self.missing else "was edited"
+        return (
+            f"schema/{self.name} {what} since it was applied on {self.applied_at:%Y-%m-%d %H:%M:%S %Z}: "
+            "put the file back as it was, and the change into a new file."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a push would do: files to apply, in order, and applied ones that have changed since."""
+
+    pending: list[SchemaFile]
+    drifted: list[Drift]
+
+
+async def plan(connection: Connection, schema_dir: Path) -> Plan:
+    """Compare the project's schema files with those the database has seen.
+
+    Args:
+        connection: of the owner.
+        schema_dir: the project's `schema/`; a missing folder holds no files.
+
+    Raises:
+        StoreError: a file can't be read as text.
+    """
+    files = {file.name: file for file in read(schema_dir)}
+    applied = {row["name"]: row for row in await connection.fetch(_Q.applied_files)}
+    drifted = [
+        Drift(name, row["applied_at"], name not in files)
+        for name, row in applied.items()
+        if name not in files or files[name].sha256 != row["sha256"]
+    ]
+    return Plan([file for name, file in files.items() if name not in applied], drifted)
+
+
+async def apply(connection: Connection, schema_dir: Path) -> list[str]:
+    """Apply the pending files, each in a transaction of its own, then capture what they made.
+
+    Drift stops nothing: the pending files are new ones. Safe from several processes at once.
+
+    Args:
+        connection: of the owner, in no transaction.
+        schema_dir: the project's `schema/`.
+
+    Returns:
+        Names of the files applied by this call, in order.
+
+    Raises:
+        SchemaError: a statement failed; the message has `file:line` and Postgres' own words. Files before it stay applied.
+    """
+    applied: list[str] = []
+    await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
+    try:
+        for file in (await plan(connection, schema_dir)).pending:
+            await _apply_file(connection, file)
+            applied.append(file.name)
+    finally:
+        await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
+        if applied:
+            await install(connection)
+    return applied
+
+
+async def _apply_file(connection: Connection, file: SchemaFile) -> None:
+    transaction = connection.transaction()
+    await transaction.start()
+    statement = Statement("", 1)
+    try:
+        for statement in statements(file.text):
+            await connection.execute(statement.text)
+        statement = Statement("", statement.line)
+        await connection.execute(_Q.keep_file, file.name, file.sha256, file.text)
+        await transaction.commit()
+    except asyncpg.PostgresError as error:
+        if connection.is_in_transaction():
+            await transaction.rollback()
+        raise _failure(file, statement, error) from error
+
+
+def _failure(file: SchemaFile, statement: Statement, error: asyncpg.PostgresError) -> SchemaError:
+    line = statement.line
+    position = getattr(error, "position", None)
+    if position and statement.text:
+        line += statement.text.count("\n", 0, int(position) - 1)
+    said = [str(getattr(error, "message", None) or error)]
+    if detail := getattr(error, "detail", None):
+        said.append(f"({detail})")
+    hint = getattr(error, "hint", None)
+    return SchemaError(f"schema/{file.name}:{line}: {' '.join(said)}", str(hint) if hint else None)

@@ -1,0 +1,126 @@
+"""The project's schema files, `schema/*.sql`: finding them, and taking one apart into statements with their lines.
+
+Pure; used by flux.data.push.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from flux.errors import StoreError
+
+_TOKEN = re.compile(
+    r"""
+    (?P<comment>--[^\n]*)
+  | (?P<block>/\*)
+  | (?P<escape>\b[eE]'(?:[^'\\]|\\.|'')*')
+  | (?P<string>'(?:[^']|'')*')
+  | (?P<name>"(?:[^"]|"")*")
+  | (?P<dollar>(?<![\w$])\$(?P<tag>[A-Za-z_\x80-\U0010ffff][\w]*)?\$)
+  | (?P<word>[A-Za-z_][\w$]*)
+  | (?P<end>;)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_ATOMIC = re.compile(r"\bBEGIN\s+ATOMIC\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaFile:
+    """One file: its name (they apply in its order), its text, and the sha256 of its bytes in hex."""
+
+    name: str
+    text: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One SQL statement of a file and the 1-based line it begins on."""
+
+    text: str
+    line: int
+
+
+def read(folder: Path) -> list[SchemaFile]:
+    """The schema files of a folder in order of their names; none where the folder is missing.
+
+    Raises:
+        StoreError: a file is not UTF-8.
+    """
+    found: list[SchemaFile] = []
+    for path in sorted(folder.glob("*.sql"), key=lambda path: path.name):
+        data = path.read_bytes()
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise StoreError(
+                f"{path}: not UTF-8 at byte {error.start}.", "Save the file as UTF-8."
+            ) from error
+        found.append(SchemaFile(path.name, text, hashlib.sha256(data).hexdigest()))
+    return found
+
+
+def statements(text: str) -> Iterator[Statement]:
+    """The statements of SQL text, split at semicolons that stand outside of quotes, comments and BEGIN ATOMIC bodies."""
+    start = position = 0
+    depth = 0
+    begun: int | None = None
+    atomic = False
+    while (match := _TOKEN.search(text, position)) is not None:
+        kind = match.lastgroup if match.lastgroup != "tag" else "dollar"
+        if begun is None:
+            begun = _first_code(text, start, match.start())
+        position = match.end()
+        if kind == "comment":
+            continue
+        if kind == "block":
+            position = _end_of_block(text, match.start())
+            continue
+        if begun is None and kind != "end":
+            begun = match.start()
+        if kind == "dollar":
+            close = text.find(match[0], match.end())
+            position = len(text) if close < 0 else close + len(match[0])
+        elif kind == "word":
+            word = match[0].upper()
+            if word == "BEGIN" and _ATOMIC.match(text, match.start()):
+                atomic, depth = True, 1
+            elif atomic and word == "CASE":
+                depth += 1
+            elif atomic and word == "END":
+                depth -= 1
+                atomic = depth > 0
+        elif kind == "end" and not atomic:
+            if begun is not None:
+                yield Statement(text[begun : match.start()], _line(text, begun))
+            start, begun = match.end(), None
+    if begun is None:
+        begun = _first_code(text, max(start, position), len(text))
+    if begun is not None and text[begun:].strip():
+        yield Statement(text[begun:], _line(text, begun))
+
+
+def _first_code(text: str, start: int, end: int) -> int | None:
+    for index in range(start, end):
+        if not text[index].isspace():
+            return index
+    return None
+
+
+def _end_of_block(text: str, start: int) -> int:
+    depth, position = 0, start
+    while (match := re.compile(r"/\*|\*/").search(text, position)) is not None:
+        depth += 1 if match[0] == "/*" else -1
+        position = match.end()
+        if depth == 0:
+            return position
+    return len(text)
+
+
+def _line(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1

@@ -1,0 +1,3 @@
+-- name: tick
+-- One tick: what is committed now, and where the mutations' numbers stand. Losing the last ones in a crash loses nothing else.
+INSERT INTO flux.ticks (node, n) SELECT $1, last_value FROM flux.mutation_order
