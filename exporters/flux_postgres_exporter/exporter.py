@@ -7,7 +7,6 @@ emits no spans itself. A batch is one COPY; sent twice (after an answer that got
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
 import os
 import threading
@@ -51,7 +50,6 @@ class PostgresSpanExporter(SpanExporter):
         self._lock = threading.Lock()
         self._stopped = False
         self._forget()
-        atexit.register(self.shutdown)
 
     def _forget(self) -> None:
         """Begin anew: also in a forked child, which has neither the thread nor a right to the connection."""
@@ -90,7 +88,6 @@ class PostgresSpanExporter(SpanExporter):
         if self._stopped:
             return
         self._stopped = True
-        atexit.unregister(self.shutdown)
         if self._loop is None or self._thread is None or self._pid != os.getpid():
             return
         try:

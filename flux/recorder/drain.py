@@ -159,6 +159,7 @@ class Drain:
     async def _connected(self) -> Batches:
         if self._batches is None:
             connection = await asyncpg.connect(**self._connect_args)
+            folders.sweep(self._spool_dir)
             try:
                 self._batches = Batches(connection, await connection.fetchval(Q.system_identifier))
             except BaseException:

@@ -22,6 +22,7 @@ from flux.errors import SpoolError
 from flux.recorder.frames import LOCK, META
 
 FORMAT = 1
+_GONE = ".gone-"
 
 
 class Meta(msgspec.Struct):
@@ -54,7 +55,7 @@ class Claim:
 
     def delete(self) -> None:
         """Remove the folder, under a name that nobody looks at first, and let go."""
-        gone = self.folder.with_name(f".gone-{self.folder.name}-{secrets.token_hex(4)}")
+        gone = self.folder.with_name(f"{_GONE}{self.folder.name}-{secrets.token_hex(4)}")
         self.folder.rename(gone)
         shutil.rmtree(gone)
         self.release()
@@ -150,6 +151,12 @@ def spools(parent: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     return sorted(found, key=_age)
+
+
+def sweep(parent: Path) -> None:
+    """Remove what is left of spools whose deletion was cut short."""
+    for gone in parent.glob(f"{_GONE}*"):
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _age(folder: Path) -> tuple[float, str]:
