@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -298,6 +299,7 @@ class _Statement:
         return f"${len(self._params)}"
 
 
+@lru_cache(maxsize=1024)
 def _table(table: str) -> str:
     parts = table.split(".")
     if len(parts) > 2:
@@ -309,6 +311,7 @@ def _names(columns: Iterable[str], where: str) -> str:
     return ", ".join(_name(column, where) for column in columns)
 
 
+@lru_cache(maxsize=4096)
 def _name(name: str, where: str) -> str:
     try:
         return quote(name)

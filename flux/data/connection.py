@@ -25,7 +25,6 @@ from flux.data.errors import DATABASE_ERRORS, Refused, bad_argument, call_error
 from flux.data.statements import Residue
 from flux.semconv import (
     DB_COLLECTION_NAME,
-    DB_NAMESPACE,
     DB_OPERATION_NAME,
     DB_RESPONSE_RETURNED_ROWS,
     DB_RESPONSE_STATUS_CODE,
@@ -222,7 +221,7 @@ class Connection(asyncpg.Connection):
         await self._answer(query, pending)
         span = trace.get_current_span()
         if span is not pending.outer and span.is_recording():
-            _describe(span, pending, self._inside._params.database)
+            _describe(span, pending)
         return pending.answer.rows, None
 
     async def _answer(self, query: str, pending: _Run) -> None:
@@ -244,6 +243,8 @@ class Connection(asyncpg.Connection):
                         raise
         except (Refused, *DATABASE_ERRORS) as error:
             answer.failure = error
+            if isinstance(error, asyncpg.InvalidSQLStatementNameError):
+                self.residue = Residue.STATEMENTS  # a user's function has dropped what was prepared here
             return
         answer.rows = rows or []
         answer.tag = (tag or b"").decode()
@@ -305,9 +306,9 @@ def _unfit(number: int, types: Sequence[Any], error: Exception) -> Refused:
     )
 
 
-def _describe(span: Span, run: _Run, database: str) -> None:
+def _describe(span: Span, run: _Run) -> None:
     """What the instrumentor's span lacks."""
-    attributes: dict[str, str | int] = {DB_NAMESPACE: database}
+    attributes: dict[str, str | int] = {}
     if run.operation:
         attributes[DB_OPERATION_NAME] = run.operation
     if run.collection:

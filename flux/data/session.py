@@ -215,7 +215,7 @@ class Session:
     ) -> tuple[Answer, Summary]:
         """A statement whose context takes round trips of its own: behind a pooler, or one that must stand
         alone."""
-        alone = kind is Kind.ALONE
+        alone = kind is Kind.ALONE and not self._pooled  # a pooler would keep the setting for the next client
         if alone:
             connection.residue = max(connection.residue, Residue.SETTINGS)
             await connection.control(context.set_session(self._context))

@@ -138,6 +138,8 @@ class Transaction:
             raise
 
     def _end(self, outcome: str, error: BaseException | None = None) -> None:
+        if self.ended is not None:
+            return
         self.ended = outcome
         span = self._span
         span.set_attribute(FLUX_TRANSACTION_OUTCOME, outcome)

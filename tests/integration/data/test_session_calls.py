@@ -187,3 +187,18 @@ async def test_a_changed_table_is_seen_at_once(
     tx = await guest.begin()
     assert await guest.rows("select note from orders", tx=tx) == [{"note": 5}]
     await guest.ask("db.commit", tx)
+
+
+async def test_a_function_that_drops_what_was_prepared_costs_one_error(
+    admin: asyncpg.Connection, database_url: str
+) -> None:
+    database = await UserDatabase.open(Source({"dsn": database_url}), size=1)
+    guest = Guest(database.session("a" * 32, DAY))
+    await admin.execute(
+        "create function drop_all() returns int language plpgsql as "
+        "$$ begin execute 'deallocate all'; return 1; end $$"
+    )
+    await guest.outcome("db.sql", text="select drop_all()")
+    await guest.outcome("db.sql", text="select 1 as one")
+    assert await guest.rows("select 1 as one") == [{"one": 1}]
+    await database.close()

@@ -92,9 +92,15 @@ async def test_a_deferred_constraint_fails_the_commit(guest: Guest, admin: async
 
 
 async def test_read_committed_says_its_snapshot_at_begin(guest: Guest, admin: asyncpg.Connection) -> None:
+    await admin.execute("create table xids (x xid8 default pg_current_xact_id())")
+    before = await admin.fetchval("insert into xids default values returning x::text")
     begun = await guest.outcome("db.begin", isolation="READ COMMITTED")
-    assert begun.snapshot == await admin.fetchval("select pg_current_snapshot()::text")
-    assert (await guest.outcome("db.commit", guest.n)).snapshot is None
+    tx = guest.n
+    after = await admin.fetchval("insert into xids default values returning x::text")
+    visible = "select pg_visible_in_snapshot($1::text::xid8, $2::text::pg_snapshot)"
+    assert await admin.fetchval(visible, before, begun.snapshot)
+    assert not await admin.fetchval(visible, after, begun.snapshot)
+    assert (await guest.outcome("db.commit", tx)).snapshot is None
 
 
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])

@@ -113,7 +113,8 @@ async def test_no_setting_changes_what_a_value_looks_like(typed: Guest) -> None:
     ):
         await typed.rows(f"set local {setting}", tx=tx)
     text = (
-        "select '2024-01-02 00:00:00.5+00'::timestamptz as s, '2024-01-02'::date as d, '1 day'::interval as i, "
+        "select '2024-01-02 00:00:00.5+00'::timestamptz as s, '2024-01-02'::date as d, "
+        "'1 day'::interval as i, "
         "0.1::float8 as f, '\\x01'::bytea as b"
     )
     assert await typed.rows(text, tx=tx) == [

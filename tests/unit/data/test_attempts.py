@@ -13,7 +13,8 @@ def test_nothing_announced_is_nothing() -> None:
 def test_rows_keep_their_exact_images() -> None:
     image = '{"a": 12345678901234567890.10, "b": "\\u00e9"}'
     message = (
-        f'flux:{{"r":"{"a" * 32}","a":[[64,7,"public","t","INSERT",{{"id": 1}},null,{image},1700000000000001]],'
+        f'flux:{{"r":"{"a" * 32}","a":[[64,7,"public","t","INSERT",{{"id": 1}},null,'
+        f"{image},1700000000000001]],"
         '"cut":2,"lo":32,"hi":96,"snap":"7:9:"}'
     )
     summary = summarise([message], 5)

@@ -34,7 +34,8 @@ def test_select_takes_columns_filters_order_and_a_page() -> None:
         limit=10,
         offset=20,
     ) == (
-        'SELECT "id", "name" FROM "app"."users" WHERE "age" >= $1 AND "age" < $2 AND "name" IS NULL AND "id" = ANY($3)'
+        'SELECT "id", "name" FROM "app"."users" '
+        'WHERE "age" >= $1 AND "age" < $2 AND "name" IS NULL AND "id" = ANY($3)'
         ' ORDER BY "created_at" DESC, "name" ASC NULLS LAST LIMIT $4::bigint OFFSET $5::bigint',
         [18, 65, [1, 2], 10, 20],
     )
@@ -65,7 +66,8 @@ def test_an_empty_row_is_all_defaults_and_an_empty_returning_returns_nothing() -
 
 
 def test_numbers_stay_exact() -> None:
-    spec = b'{"table":"t","operation":"insert","data":{"a":12345678901234567890123,"b":0.1234567890123456789012}}'
+    data = b'{"a":12345678901234567890123,"b":0.1234567890123456789012}'
+    spec = b'{"table":"t","operation":"insert","data":' + data + b"}"
     assert build(spec).params == [12345678901234567890123, Decimal("0.1234567890123456789012")]
 
 
