@@ -1,7 +1,11 @@
-"""One worker's hold on flux.jobs: claim, acknowledge, renew, reclaim. Called by Worker alone."""
+"""One worker's hold on flux.jobs: claim, acknowledge, renew, reclaim. Called by Worker alone.
+
+No statement is waited for for ever: a server that is gone without a word is an outage like any other.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,16 +47,18 @@ class JobTable:
         store: whose database holds it.
         node: this process's id.
         lease: seconds that a claim or a renewal holds.
+        patience: seconds that a statement may take.
     """
 
-    def __init__(self, store: Store, node: str, lease: float) -> None:
+    def __init__(self, store: Store, node: str, lease: float, patience: float = 10.0) -> None:
         self._store = store
         self._node = node
         self._lease = lease
+        self._patience = patience
 
     async def claim(self, most: int) -> list[Job]:
         """Take up to `most` due jobs, longest due first."""
-        async with self._store.internal() as connection:
+        async with asyncio.timeout(self._patience), self._store.internal() as connection:
             rows = await connection.fetch(_SQL.claim, most, self._node, self._lease)
         rows.sort(key=lambda row: row["run_at"])
         return [
@@ -71,7 +77,7 @@ class JobTable:
 
     async def acknowledge(self, said: Sequence[Acknowledgement]) -> None:
         """Write down what came of attempts, all or none. Those that others took over are left alone."""
-        async with self._store.internal() as connection:
+        async with asyncio.timeout(self._patience), self._store.internal() as connection:
             await connection.execute(
                 _SQL.acknowledge,
                 [a.job.id for a in said],
@@ -82,7 +88,7 @@ class JobTable:
     async def renew(self, jobs: Iterable[Job]) -> set[tuple[str, int]]:
         """Prolong the leases on `jobs`; gives the (id, attempt) of those still held."""
         held = list(jobs)
-        async with self._store.internal() as connection:
+        async with asyncio.timeout(self._patience), self._store.internal() as connection:
             rows = await connection.fetch(
                 _SQL.renew,
                 [job.id for job in held],
@@ -94,7 +100,7 @@ class JobTable:
 
     async def reclaim(self) -> tuple[int, int]:
         """Take jobs back whose lease ran out; gives how many were queued again and how many failed."""
-        async with self._store.internal() as connection:
+        async with asyncio.timeout(self._patience), self._store.internal() as connection:
             row = await connection.fetchrow(_SQL.reclaim)
         assert row is not None
         return row["queued"], row["failed"]
