@@ -394,12 +394,15 @@ async def test_outputs_keep_big_numbers_dates_enums_and_dataclasses(python: Pyth
 
 async def test_a_validation_error_carries_its_fields(python: Python) -> None:
     code = """
+        from decimal import Decimal
         from flux_functions import ValidationError
         def handler(input, ctx):
-            raise ValidationError({"email": "is missing"})
+            few = {"email": "is missing", "limit": Decimal(5)}
+            raise ValidationError(few if input else {"all": "x" * 2_000_000})
     """
-    error = await python.fail(code)
-    assert (error.error_type, error.fields) == ("ValidationError", {"email": "is missing"})
+    error = await python.fail(code, 1)
+    assert (error.error_type, error.fields) == ("ValidationError", {"email": "is missing", "limit": "5"})
+    assert (await python.fail(code)).fields == {"input": "The input is not valid."}
 
 
 @pytest.mark.parametrize(
@@ -478,6 +481,14 @@ async def test_an_error_in_a_task_that_nobody_awaited_is_logged(python: Python) 
     """
     assert await python.run(code, host=host) == 1
     assert host.logs() == [("error", "A task that was not awaited failed: ValueError: lost")]
+
+
+async def test_an_error_of_any_size_is_told(python: Python) -> None:
+    error = await python.fail("def handler(input, ctx): raise ValueError('\\ud800é' * 500_000)")
+    assert error.error_type == "ValueError"
+    assert error.message.startswith("?é?é")
+    output = await python.fail("def handler(input, ctx): return 'x' * (201 * 2**20)")
+    assert output.message == "201 MiB of JSON or body; 200 can be sent at once."
 
 
 async def test_ending_the_process_by_exit_is_an_error_of_the_invocation(python: Python) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
+LONGEST_HEADERS = 64 * 1024
+
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
 
@@ -30,6 +32,8 @@ class Response:
             raise ValueError(f"a response's status is a whole number from 200 to 599, not {status!r}")
         self.status = int(status)
         self.headers = [_header(name, value) for name, value in _pairs(headers)]
+        if sum(len(name) + len(value) for name, value in self.headers) > LONGEST_HEADERS:
+            raise ValueError(f"a response's headers may have {LONGEST_HEADERS} characters in all")
         self.body: Any = body
 
     @classmethod

@@ -10,7 +10,7 @@ from typing import Any
 
 from flux_functions.errors import HostError, ValidationError
 
-from flux_guest.values import NotJSON, dumps
+from flux_guest.values import NotJSON, dumps, parse
 
 MOST_FRAMES = 50
 LONGEST_MESSAGE = 60_000
@@ -24,20 +24,23 @@ def failure(error: BaseException, root: str) -> dict[str, Any]:
         root: the bundle's folder; frames of code below it are the user's.
     """
     described: dict[str, Any] = {
-        "type": _clean(error.type if isinstance(error, HostError) else type(error).__name__),
+        "type": _clean(error.type if isinstance(error, HostError) else type(error).__name__)[:200],
         "message": message(error),
         "stack": _clean("\n".join(_stack(error, root, set()))),
         "frames": _frames(error, root),
     }
     if isinstance(error, ValidationError):
-        try:
-            dumps(error.fields)
-            described["fields"] = {_clean(str(name)): value for name, value in error.fields.items()}
-        except NotJSON:
-            described["fields"] = {
-                _clean(str(name)): _clean(str(value)) for name, value in error.fields.items()
-            }
+        described["fields"] = _fields(error)
     return described
+
+
+def _fields(error: ValidationError) -> dict[str, Any]:
+    """Its fields as JSON can hold them; they travel in a frame's header, which is limited."""
+    try:
+        exact = dumps(error.fields)
+    except NotJSON:
+        exact = dumps({_clean(str(name)): _clean(str(value)) for name, value in error.fields.items()})
+    return parse(exact) if len(exact) <= LONGEST_MESSAGE else {"input": _clean(error.message)}
 
 
 def message(error: BaseException) -> str:
@@ -119,14 +122,14 @@ def _stack(error: BaseException, root: str, seen: set[int]) -> list[str]:
         lines.append(f'  File "functions/{path}", line {line}, in {code.co_name}')
         source = linecache.getline(code.co_filename, line or 0).strip()
         if source:
-            lines.append(f"    {source}")
+            lines.append(f"    {source[:200]}")
     if isinstance(error, SyntaxError) and error.filename:
         path = _inside(error.filename, root) or os.path.basename(error.filename)
         lines.append(f'  File "functions/{path}", line {error.lineno}')
         if error.text:
             text = error.text.rstrip("\n")
             stripped = text.lstrip()
-            lines.append(f"    {stripped}")
+            lines.append(f"    {stripped[:200]}")
             lines.append("    " + " " * max(0, (error.offset or 1) - 1 - len(text) + len(stripped)) + "^")
     lines.append(f"{type(error).__name__}: {message(error)}")
     if isinstance(error, BaseExceptionGroup):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 _HEAD = struct.Struct(">II")
 _CHUNK = 1 << 18
+LARGEST_BODY = 200 * 2**20
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 Frame = tuple[dict, bytes]
@@ -31,7 +32,15 @@ class Wire:
         self._receive = socket.socket(fileno=descriptor).recv
 
     def send(self, header: dict, body: bytes = b"") -> None:
-        """Have one frame written with the next `flush`: waking the host costs more than all else."""
+        """Have one frame written with the next `flush`: waking the host costs more than all else.
+
+        Raises:
+            ValueError: the body is larger than a frame may be; nothing is sent.
+        """
+        if len(body) > LARGEST_BODY:
+            raise ValueError(
+                f"{len(body) / 2**20:.0f} MiB of JSON or body; {LARGEST_BODY // 2**20} can be sent at once."
+            )
         head = _encode(header).encode()
         frames = self._frames
         frames += (_HEAD.pack(4 + len(head) + len(body), len(head)), head, body)
