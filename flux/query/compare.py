@@ -29,7 +29,10 @@ def differences(a: Shape, b: Shape) -> list[Shape]:
     found.extend(_first("input", a["input"], b["input"], "input"))
     for left, right in _paired(a["host_calls"], b["host_calls"]):
         found.extend(_call(left, right))
-        if len(found) >= MOST or left is None or right is None or left["op"] != right["op"]:
+        parted = (
+            left is None or right is None or left["op"] != right["op"] or (left["error"] != right["error"])
+        )
+        if parted or len(found) >= MOST:
             # From here on the two went different ways: nothing that follows is comparable.
             break
     for field in ("outcome", "status"):

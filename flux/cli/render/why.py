@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 from flux.cli.render import calls
 from flux.cli.render.ansi import Text
@@ -165,6 +166,8 @@ def _changes(shape: Shape, cells: int) -> Iterator[Text]:
     mutations = shape["data_changes"]
     kept = sum(1 for mutation in mutations if not mutation["rolled_back"])
     undone = len(mutations) - kept
+    if not mutations and shape["execution"]["outcome"] == "rejected":
+        return
     yield Text()
     if not mutations:
         yield Text.of(("data", "bold"), ("  nothing was changed", "dim"))
@@ -215,10 +218,23 @@ def _comparison(shape: Shape, cells: int) -> Iterator[Text]:
         yield _differs("code", "deployment", short(changed["a"]), short(changed["b"]), cells)
     shown = [each for each in shape["differences"] if each["where"] != "outcome"][:3]
     for difference in shown:
-        a, b = compact(difference["a"], VALUE), compact(difference["b"], VALUE)
+        a, b = (_side(difference["field"], difference[side]) for side in ("a", "b"))
         yield _differs(difference["where"], difference["field"], a, b, cells)
     if not shown and not changed:
         yield Text.of(("  same code, same input, same answers to every call", "dim"))
+
+
+def _side(field: str, value: Any) -> str:
+    """One side of a difference; of a call's error, its type."""
+    if field == "error":
+        return (
+            "no error"
+            if value is None
+            else safe(str(value.get("type")))
+            if isinstance(value, dict)
+            else "error"
+        )
+    return compact(value, VALUE)
 
 
 def _differs(where: str, field: str, a: str, b: str, cells: int) -> Text:
