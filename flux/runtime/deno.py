@@ -1,7 +1,9 @@
-"""How a Deno guest is started: its permissions, its import map, its environment. `SubprocessEngine` runs TypeScript with it.
+"""How a Deno guest is started: its permissions, its import map, its environment. `SubprocessEngine` runs
+TypeScript with it.
 
-The guest may read its own bundle and the module `@flux/functions`, and nothing else: no network, environment, subprocesses,
-foreign functions or writing. Modules that evade recording (node:fs, node:crypto...) are mapped away.
+The guest may read its own bundle and the module `@flux/functions`, and nothing else: no network, environment,
+subprocesses, foreign functions or writing. Modules that evade recording (node:fs, node:crypto...) are mapped
+away.
 """
 
 from __future__ import annotations
@@ -21,17 +23,17 @@ GUEST = Path(__file__).resolve().parent / "guest" / "deno"
 MEMORY_MB = 512
 """V8's heap limit for one process."""
 
-NODE_ALLOWED = frozenset(
-    "assert assert/strict async_hooks buffer events path path/posix path/win32 punycode querystring string_decoder url util "
-    "util/types".split()
-)
+NODE_ALLOWED = """
+assert assert/strict async_hooks buffer events path path/posix path/win32 punycode querystring string_decoder
+url util util/types
+"""
 """Modules of Node that neither reach the outside nor bring a clock or random of their own."""
-NODE_DENIED = (
-    "child_process cluster console constants crypto dgram diagnostics_channel dns dns/promises domain fs fs/promises http "
-    "http2 https inspector inspector/promises module net os perf_hooks process readline readline/promises repl sea sqlite "
-    "stream stream/consumers stream/promises stream/web sys test test/reporters timers timers/promises tls trace_events tty "
-    "v8 vm wasi worker_threads zlib"
-).split()
+NODE_DENIED = """
+child_process cluster console constants crypto dgram diagnostics_channel dns dns/promises domain fs
+fs/promises http http2 https inspector inspector/promises module net os perf_hooks process readline
+readline/promises repl sea sqlite stream stream/consumers stream/promises stream/web sys test
+test/reporters timers timers/promises tls trace_events tty v8 vm wasi worker_threads zlib
+"""
 
 
 class DenoLauncher:
@@ -51,7 +53,8 @@ class DenoLauncher:
         return dict(_versions())
 
     def command(self, slot: Path) -> list[str]:
-        """The command line; writes the guest's import map into the slot, beside the bundle, where user code can't read it.
+        """The command line; writes the guest's import map into the slot, beside the bundle, where user code
+        can't read it.
 
         Raises:
             RuntimeFault: there is no Deno.
@@ -72,7 +75,7 @@ class DenoLauncher:
             "--no-check",
             "--node-modules-dir=none",
             f"--import-map={import_map}",
-            f"--allow-read={slot / 'bundle'},{GUEST / 'functions.ts'}",
+            f"--allow-read={_listed(slot / 'bundle')},{_listed(GUEST / 'functions.ts')}",
             f"--v8-flags=--max-old-space-size={self._memory_mb},--stack-trace-limit=40",
             str(GUEST / "main.ts"),
         ]
@@ -89,6 +92,11 @@ class DenoLauncher:
             "NO_COLOR": "1",
             "TZ": "UTC",
         }
+
+
+def _listed(path: Path) -> str:
+    """A path as a member of a comma-separated list of Deno's."""
+    return str(path).replace(",", ",,")
 
 
 @functools.cache
@@ -130,8 +138,8 @@ def _import_map() -> str:
         own[path.as_uri()] = path.as_uri()
         if path.name not in ("main.ts", "functions.ts"):
             imports[path.as_uri()] = f"flux-denied:guest/{path.name}"
-    for name in NODE_DENIED:
+    for name in NODE_DENIED.split():
         imports[f"node:{name}"] = imports[name] = f"flux-denied:{name}"
-    for name in NODE_ALLOWED:
+    for name in NODE_ALLOWED.split():
         imports[name] = f"node:{name}"
     return json.dumps({"imports": imports, "scopes": {guest: own}})

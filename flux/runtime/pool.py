@@ -1,7 +1,8 @@
-"""Guest processes by deployment: warm spares, deadlines' aftermath, replacement and draining. One engine per language.
+"""Guest processes by deployment: warm spares, deadlines' aftermath, replacement and draining. One engine per
+language.
 
-`SubprocessEngine` implements `Engine` over any language for which there is a `Launcher`. The executor uses it through the
-protocol; the app makes and closes it.
+`SubprocessEngine` implements `Engine` over any language for which there is a `Launcher`. The executor uses it
+through the protocol; the app makes and closes it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from flux.runtime.slots import Slots, place
 LOAD_TIMEOUT = 10.0
 """Seconds that a module's top-level code may take."""
 MOST_EXTRA = 4
-"""Processes beyond `processes_per_deployment` that may stand in while others are blocked by a long computation."""
+"""Processes beyond `processes_per_deployment` that may stand in while others are blocked by a long
+computation."""
 
 
 class Launcher(Protocol):
@@ -38,7 +40,8 @@ class Launcher(Protocol):
         ...
 
     def command(self, slot: Path) -> list[str]:
-        """The command line of a guest that lives in `slot`, its working directory. Code will stand in `slot/"bundle"`."""
+        """The command line of a guest that lives in `slot`, its working directory. Code will stand in
+        `slot/"bundle"`."""
         ...
 
     def environment(self, slot: Path) -> dict[str, str]:
@@ -134,7 +137,8 @@ class SubprocessEngine:
             self._slots = None
 
     async def ready(self, deployment: Deployment) -> GuestProcess:
-        """A process with `deployment` loaded: the spare if it is up; a new spare is started in the background.
+        """A process with `deployment` loaded: the spare if it is up; a new spare is started in the
+        background.
 
         Raises:
             FunctionError: the code does not load.
@@ -240,7 +244,8 @@ class SubprocessEngine:
 
 
 class DeploymentGuest:
-    """A deployment made ready to run, in one process or several. Implements `Guest`; made by `SubprocessEngine.load`."""
+    """A deployment made ready to run, in one process or several. Implements `Guest`; made by
+    `SubprocessEngine.load`."""
 
     def __init__(self, engine: SubprocessEngine, deployment: Deployment) -> None:
         self.deployment = deployment
@@ -335,7 +340,8 @@ class DeploymentGuest:
         return process
 
     def _retired(self, process: GuestProcess) -> None:
-        """Its state is unknown: let what is in flight finish (each has a deadline), then end it; another takes over."""
+        """Its state is unknown: let what is in flight finish (each has a deadline), then end it; another
+        takes over."""
         longest = self.deployment.timeout_ms / 1000
         self._engine.own(asyncio.create_task(process.drain(longest)))
         self._replace(process)
@@ -345,7 +351,7 @@ class DeploymentGuest:
         self._replace(process)
 
     def _replace(self, process: GuestProcess) -> None:
-        """Start another at once, unless the code may be what ends each process before it has served anything."""
+        """Start another at once, unless the code may be what ends each process before it has served."""
         live = [p for p in self._processes if p.alive and not p.retired]
         if not self._closed and process.served and len(live) < self._engine.processes_per_deployment:
             self._start()

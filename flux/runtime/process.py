@@ -1,7 +1,8 @@
 """One guest process: frames over a socketpair, invocations in flight, host calls answered. Used by the pool.
 
-Every language's guest is one. Whatever it does (dies, hangs, forges frames, stops reading), each invocation ends: with a
-Reply, or with a FunctionError, DeadlineExceeded or GuestDied. A guest that breaks the protocol is killed.
+Every language's guest is one. Whatever it does (dies, hangs, forges frames, stops reading), each invocation
+ends: with a Reply, or with a FunctionError, DeadlineExceeded or GuestDied. A guest that breaks the protocol
+is killed.
 """
 
 from __future__ import annotations
@@ -146,7 +147,8 @@ class GuestProcess(asyncio.Protocol):
         booted = process._expect()
         try:
             assert popen.stderr is not None
-            process._errors, _ = await loop.connect_read_pipe(lambda: spawn.Lines(process._line), popen.stderr)
+            lines = spawn.Lines(process._line)
+            process._errors, _ = await loop.connect_read_pipe(lambda: lines, popen.stderr)
             await loop.create_unix_connection(lambda: process, sock=socket)
             header = await asyncio.wait_for(booted, timeout)
         except TimeoutError as error:
@@ -183,7 +185,8 @@ class GuestProcess(asyncio.Protocol):
         except TimeoutError as error:
             self.kill("its code did not load in time")
             raise RuntimeFault(
-                f"functions/{deployment.entry}: the module's top-level code did not finish within {timeout:g} s.",
+                f"functions/{deployment.entry}: the module's top-level code did not finish "
+                f"within {timeout:g} s.",
                 "Move work that waits or loops into the handler.",
             ) from error
         except BaseException:
@@ -230,7 +233,7 @@ class GuestProcess(asyncio.Protocol):
         self._on_death.append(call)
 
     def on_retired(self, call: Callable[[], None]) -> None:
-        """Have `call` called once when the process stops taking invocations while others are still in flight."""
+        """Have `call` called once when the process stops taking invocations though it lives."""
         self._on_retired.append(call)
 
     def kill(self, reason: str) -> None:
@@ -241,7 +244,8 @@ class GuestProcess(asyncio.Protocol):
         self._die()
 
     async def drain(self, grace: float) -> None:
-        """Wait until nothing is in flight, at most `grace` seconds, then end the process and wait until it is gone."""
+        """Wait until nothing is in flight, at most `grace` seconds, then end the process and wait until it is
+        gone."""
         if self._runs and not self._dead and grace > 0:
             self._idle = self._idle or self._loop.create_future()
             await asyncio.wait({self._idle}, timeout=grace)
@@ -303,7 +307,7 @@ class GuestProcess(asyncio.Protocol):
             await run.settled
 
     def _withdraw(self, number: int) -> None:
-        """Nobody waits for this invocation any more: tell the guest, and ignore what it still says about it."""
+        """Nobody waits for this invocation any more: tell the guest, ignore what it still says of it."""
         if not self._dead:
             self._cancelled.add(number)
             self._write(encode({"t": "cancel", "i": number}))
@@ -352,7 +356,8 @@ class GuestProcess(asyncio.Protocol):
         await asyncio.wait(tasks, timeout=CANCEL_WITHIN)
 
     async def _perform(self, run: _Run, call: HostCall) -> None:
-        """One host call. The reply is written in the step in which the outcome is known: that step is its place in the order."""
+        """One host call. The reply is written in the step in which the outcome is known: that step is its
+        place in the order."""
         try:
             outcome = await run.host.perform(call)
             header: Header = {"t": "reply", "i": run.number, "n": call.n, "now": outcome.now_ns // 1000}
@@ -447,7 +452,8 @@ class GuestProcess(asyncio.Protocol):
         task.add_done_callback(lambda task: self._call_ended(run, n, task, len(body)))
 
     def _take_abort(self, header: Header) -> None:
-        """The guest gave up a call (a cleared timer, an aborted fetch): it is cancelled, and no reply is sent."""
+        """The guest gave up a call (a cleared timer, an aborted fetch): it is cancelled, and no reply is
+        sent."""
         run = self._runs.get(header["i"])
         task = run.open.get(header["n"]) if run is not None else None
         if task is not None:
@@ -482,7 +488,8 @@ class GuestProcess(asyncio.Protocol):
         run.answer.set_result(Reply(status, headers, body, self.name, run.number))
 
     def _expect(self) -> asyncio.Future[Header]:
-        """The future of the next milestone frame (booted, ready or failed); fails at once where the process is dead."""
+        """The future of the next milestone frame (booted, ready or failed); fails at once where the process
+        is dead."""
         milestone: asyncio.Future[Header] = self._loop.create_future()
         if self._dead:
             milestone.set_exception(self._death())
@@ -498,7 +505,8 @@ class GuestProcess(asyncio.Protocol):
             )
 
     def _write(self, frame: bytes) -> None:
-        """Queue a frame. Frames of one turn of the event loop leave in one write: waking the guest costs more than all else."""
+        """Queue a frame. Frames of one turn of the event loop leave in one write: waking the guest costs more
+        than all else."""
         if not self._outgoing:
             self._loop.call_soon(self._flush)
         self._outgoing.append(frame)
@@ -532,7 +540,8 @@ class GuestProcess(asyncio.Protocol):
             self._die()
 
     async def _reap(self) -> None:
-        """Owns the end of the process: waits for it, reads what it still said, fails what is in flight, closes the pipes."""
+        """Owns the end of the process: waits for it, reads what it still said, fails what is in flight,
+        closes the pipes."""
         await spawn.reap(self._popen)
         await asyncio.wait({self._eof}, timeout=0.2)
         self._die()

@@ -1,7 +1,9 @@
-"""Private folders of guest processes: one per process, gone with it; those of dead servers are cleared away. Used by the pool.
+"""Private folders of guest processes: one per process, gone with it; those of dead servers are cleared away.
+Used by the pool.
 
-Under `slots_dir` each engine has a folder of its own, locked (flock) as long as its server lives, and in it one folder per
-process. A folder whose lock can be had belonged to a server that has died, and its guests with it.
+Under `slots_dir` each engine has a folder of its own, locked (flock) as long as its server lives, and in it
+one folder per process. A folder whose lock can be had belonged to a server that has died, and its guests with
+it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Starting a guest's operating-system process so that it can't outlive the server. Called by GuestProcess.
 
-The child's stdin and stdout are one end of a socketpair; stderr is a pipe. It leads a process group of its own and, on
-Linux, is killed by the kernel when the thread that started it ends (PR_SET_PDEATHSIG follows the thread: start
-guests from the thread that runs the event loop, which lives as long as the server). Elsewhere it ends with its stdin.
+The child's stdin and stdout are one end of a socketpair; stderr is a pipe. It leads a process group of its
+own and, on Linux, is killed by the kernel when the thread that started it ends (PR_SET_PDEATHSIG follows the
+thread: start guests from the thread that runs the event loop, which lives as long as the server). Elsewhere
+it ends with its stdin.
 """
 
 from __future__ import annotations

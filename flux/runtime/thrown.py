@@ -1,6 +1,7 @@
 """What a guest says about an error, turned into a FunctionError that a person can read. Used by GuestProcess.
 
-Guests name files relative to the bundle; people know them as `functions/<path>`. No path of the machine may show.
+Guests name files relative to the bundle; people know them as `functions/<path>`. No path of the machine may
+show.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ from flux.errors import FunctionError
 from flux.runtime.deployment import Deployment
 
 LONGEST_TEXT = 64 * 1024
-_ABSOLUTE = re.compile(r"(?:file://)?(?<![\w.:/])/(?:[^\s/:()\"'`]+/)+(?=[^\s/:()\"'`]+)")
+_ABSOLUTE = re.compile(r"(?:file://|(?<![\w.:/]))/(?:[^\s/:()\"'`]+/)+(?=[^\s/:()\"'`]+)")
 
 
 def function_error(error: object, deployment: Deployment, bundle: str) -> FunctionError:
     """Build the error from an `error` member of a frame.
 
     Args:
-        error: `{type, message, stack, frames: [{file, line, column, function}], fields?}` as the guest sent it.
+        error: `{type, message, stack, frames: [{file, line, column, function}], fields?}` as the guest sent
+            it.
         deployment: whose code threw; a frame whose file is one of its files is the user's.
         bundle: the folder on this machine where that code lies.
 
@@ -54,7 +56,7 @@ def clean(text: str, bundle: str) -> str:
 
 
 def _frame(line: str) -> str:
-    """A line of a stack; where it is a frame, absolute paths that are left in it are reduced to file names."""
+    """A line of a stack; in a frame, absolute paths that are left are reduced to file names."""
     return _ABSOLUTE.sub("", line) if line.lstrip().startswith(("at ", "File ")) else line
 
 

@@ -24,7 +24,7 @@ Answer = Callable[[HostCall, dict[str, Any]], Awaitable[Outcome] | Outcome | Non
 
 
 class ScriptedHost:
-    """Answers calls by a function, by default with an empty result; each answer moves the clock one second."""
+    """Answers calls by a function, by default with an empty result; each moves the clock one second."""
 
     def __init__(self, answer: Answer | None = None) -> None:
         self.calls: list[HostCall] = []
@@ -99,16 +99,30 @@ def deployment(
 
 
 def invocation(
-    given: Any = None, *, timeout: float = 10.0, seed: bytes = bytes(range(32)), body: bytes | None = None, **request: Any
+    given: Any = None,
+    *,
+    timeout: float = 10.0,
+    seed: bytes = bytes(range(32)),
+    body: bytes | None = None,
+    **request: Any,
 ) -> Invocation:
     """An invocation whose body is `given` as JSON."""
-    shape = {"method": "POST", "url": "http://localhost/f", "path": "/f", "params": {}, "query": {}, "headers": []}
+    shape = {
+        "method": "POST",
+        "url": "http://localhost/f",
+        "path": "/f",
+        "params": {},
+        "query": {},
+        "headers": [],
+    }
     content = orjson.dumps(given) if body is None else body
     return Invocation("a" * 32, "b" * 32, "c" * 16, seed, NOW, timeout, shape | request, content)
 
 
 @contextlib.asynccontextmanager
-async def engine(folder: Path, launcher: Launcher | None = None, **options: Any) -> AsyncIterator[SubprocessEngine]:
+async def engine(
+    folder: Path, launcher: Launcher | None = None, **options: Any
+) -> AsyncIterator[SubprocessEngine]:
     """A running engine, Deno's by default."""
     given: dict[str, Any] = {"concurrency": 64, "env": {}, "dev": True} | options
     made = SubprocessEngine(launcher or DenoLauncher(), slots_dir=folder / "slots", **given)
@@ -118,7 +132,9 @@ async def engine(folder: Path, launcher: Launcher | None = None, **options: Any)
         await made.close(grace=0.1)
 
 
-async def run(guest: DeploymentGuest, given: Any = None, host: ScriptedHost | None = None, **options: Any) -> Any:
+async def run(
+    guest: DeploymentGuest, given: Any = None, host: ScriptedHost | None = None, **options: Any
+) -> Any:
     """Invoke and return the JSON of a plain value."""
     reply = await guest.invoke(invocation(given, **options), host or ScriptedHost())
     assert reply.status is None

@@ -1,4 +1,4 @@
-"""A guest without a language: it speaks frames and does what an invocation's body tells it to. Run as a program by the tests."""
+"""A guest without a language: it speaks frames and does what an invocation's body says. The tests run it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def exactly(size: int) -> bytes:
     return data
 
 
-def act(i: int, what: str) -> None:  # noqa: PLR0912 - one line per deed
+def act(i: int, what: str) -> None:
     if what == "echo":
         send({"t": "done", "i": i}, b'"echo"')
     elif what == "die":

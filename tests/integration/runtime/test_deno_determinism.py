@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - TypeScript inside
 """The same seed, clock and replies give the same output and the same calls, whatever else the process is doing."""
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ import pytest
 
 from flux.record.call import HostCall, Outcome
 from flux.runtime.pool import SubprocessEngine
-from tests.integration.runtime.local_guest import NOW, SECOND, ScriptedHost, deployment, engine, invocation, run
+from tests.integration.runtime.local_guest import (
+    NOW,
+    SECOND,
+    ScriptedHost,
+    deployment,
+    engine,
+    invocation,
+    run,
+)
 
 
 @pytest.fixture(name="deno")
@@ -66,7 +75,7 @@ async def test_module_code_sees_the_start_frames_seed_and_clock(tmp_path: Path) 
     source = "const top = [Math.random(), Date.now(), crypto.randomUUID()];\nexport default () => top;"
     seen = []
     for turn in range(2):
-        async with engine(tmp_path / str(turn), entropy=lambda n: bytes(n), clock_ns=lambda: NOW) as deno:
+        async with engine(tmp_path / str(turn), entropy=bytes, clock_ns=lambda: NOW) as deno:
             seen.append(await run(await deno.load(deployment(source))))
     assert seen[0] == seen[1]
     assert seen[0][1] == NOW // 1_000_000
@@ -157,7 +166,11 @@ class Recorded:
     async def perform(self, call: HostCall) -> Outcome:
         self.log.append((call.n, call.op, call.arguments))
         place, expected = self._expected.get(call.n, (None, None))
-        if place is None or expected is None or (call.op, call.arguments) != (expected.op, expected.arguments):
+        if (
+            place is None
+            or expected is None
+            or (call.op, call.arguments) != (expected.op, expected.arguments)
+        ):
             self.divergence = self.divergence or (call, expected)
             return Outcome(result=b"{}", now_ns=NOW)
         await self._turns[place].wait()

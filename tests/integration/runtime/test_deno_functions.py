@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - TypeScript inside
 """What a TypeScript function can do: input, ctx, results and errors, in a real Deno."""
 
 from __future__ import annotations
@@ -8,11 +9,21 @@ from pathlib import Path
 
 import orjson
 import pytest
-from tests.integration.runtime.local_guest import ScriptedHost, answer, deployment, engine, failure, invocation, result, rows, run
 
 from flux.errors import FunctionError, RuntimeFault
 from flux.record.call import HostCall, Outcome
 from flux.runtime.pool import DeploymentGuest, SubprocessEngine
+from tests.integration.runtime.local_guest import (
+    ScriptedHost,
+    answer,
+    deployment,
+    engine,
+    failure,
+    invocation,
+    result,
+    rows,
+    run,
+)
 
 
 @pytest.fixture(name="deno")
@@ -45,7 +56,10 @@ async def test_ctx_request_shows_what_came(deno: SubprocessEngine) -> None:
         return [r.method, r.path, r.params.id, r.query, r.headers.get("x-a"), r.text(), ctx.env.GREETING, ctx.requestId];""",
     )
     given = invocation(
-        body=b'{"a":1}', params={"id": "7"}, query={"q": ["1"], "t": ["x", "y"]}, headers=[["X-A", "1"], ["x-a", "2"]]
+        body=b'{"a":1}',
+        params={"id": "7"},
+        query={"q": ["1"], "t": ["x", "y"]},
+        headers=[["X-A", "1"], ["x-a", "2"]],
     )
     reply = await guest.invoke(given, ScriptedHost())
     assert orjson.loads(reply.body) == [
@@ -85,7 +99,10 @@ async def test_database_calls_carry_their_arguments_and_decode_bytes(deno: Subpr
     )
     assert await run(guest, host=host) == {"id": "9007199254740993", "raw": [1, 2], "count": 1, "rows": 1}
     assert host.asked == [
-        ("db.query", {"table": "t", "operation": "insert", "data": {"a": "1", "b": {"$bytea": "AQI="}, "c": None}}),
+        (
+            "db.query",
+            {"table": "t", "operation": "insert", "data": {"a": "1", "b": {"$bytea": "AQI="}, "c": None}},
+        ),
         ("db.sql", {"text": "select $1", "params": ["1970-01-01T00:00:00.000Z"]}),
     ]
 
@@ -117,7 +134,11 @@ async def test_a_transaction_rolls_back_when_its_function_throws(deno: Subproces
 
 async def test_queue_invoke_and_secrets_are_host_calls(deno: SubprocessEngine) -> None:
     def respond(call: HostCall, args: object) -> Outcome | None:
-        answers = {"queue.push": {"id": "1", "duplicate": False}, "invoke": [1], "secrets.get": {"value": "s"}}
+        answers = {
+            "queue.push": {"id": "1", "duplicate": False},
+            "invoke": [1],
+            "secrets.get": {"value": "s"},
+        }
         return result(answers[call.op])
 
     host = ScriptedHost(respond)
@@ -173,7 +194,14 @@ async def test_fetch_returns_a_real_response(deno: SubprocessEngine) -> None:
 
 
 async def test_fetch_takes_every_kind_of_body(deno: SubprocessEngine) -> None:
-    answer_ = {"status": 204, "status_text": "", "url": "http://x/", "headers": [], "body": None, "redirected": False}
+    answer_ = {
+        "status": 204,
+        "status_text": "",
+        "url": "http://x/",
+        "headers": [],
+        "body": None,
+        "redirected": False,
+    }
     host = ScriptedHost(lambda call, args: result(answer_))
     guest = await load(
         deno,
@@ -197,7 +225,9 @@ async def test_fetch_takes_every_kind_of_body(deno: SubprocessEngine) -> None:
     assert (sent[5]["method"], sent[5]["body"]) == ("PUT", "req")
 
 
-async def test_an_aborted_fetch_is_cancelled_and_does_not_hold_the_invocation_up(deno: SubprocessEngine) -> None:
+async def test_an_aborted_fetch_is_cancelled_and_does_not_hold_the_invocation_up(
+    deno: SubprocessEngine,
+) -> None:
     never = asyncio.Event()
 
     async def hang() -> Outcome:
@@ -213,7 +243,9 @@ async def test_an_aborted_fetch_is_cancelled_and_does_not_hold_the_invocation_up
     assert [call.op for call in host.cancelled] == ["fetch"]
 
 
-async def test_a_timer_that_is_cleared_or_left_over_does_not_hold_the_invocation_up(deno: SubprocessEngine) -> None:
+async def test_a_timer_that_is_cleared_or_left_over_does_not_hold_the_invocation_up(
+    deno: SubprocessEngine,
+) -> None:
     never = asyncio.Event()
 
     async def hang() -> Outcome:
@@ -221,7 +253,9 @@ async def test_a_timer_that_is_cleared_or_left_over_does_not_hold_the_invocation
         return result({})
 
     host = ScriptedHost(lambda call, args: hang())
-    guest = await load(deno, "clearTimeout(setTimeout(() => {}, 1000)); setTimeout(() => {}, 2000); return 1;")
+    guest = await load(
+        deno, "clearTimeout(setTimeout(() => {}, 1000)); setTimeout(() => {}, 2000); return 1;"
+    )
     assert await run(guest, host=host) == 1
     assert [orjson.loads(call.arguments) for call in host.cancelled] in ([{"ms": 2000}], [])
 
@@ -261,7 +295,9 @@ async def test_console_and_log_are_notes_of_the_invocation(deno: SubprocessEngin
         ("new Uint8Array(3)", "wrap it in `new Response(...)`"),
     ],
 )
-async def test_a_value_that_json_cannot_hold_is_named(deno: SubprocessEngine, expression: str, message: str) -> None:
+async def test_a_value_that_json_cannot_hold_is_named(
+    deno: SubprocessEngine, expression: str, message: str
+) -> None:
     guest = await load(deno, f"return {expression};")
     with pytest.raises(FunctionError) as caught:
         await run(guest)
@@ -276,7 +312,12 @@ async def test_an_error_tells_type_place_and_stack_without_paths_of_the_machine(
     with pytest.raises(FunctionError) as caught:
         await run(guest, {})
     error = caught.value
-    assert (error.error_type, error.file, error.line, error.column) == ("TypeError", "functions/f/index.ts", 4, 15)
+    assert (error.error_type, error.file, error.line, error.column) == (
+        "TypeError",
+        "functions/f/index.ts",
+        4,
+        15,
+    )
     assert error.guest is not None
     assert error.guest.startswith("deno-")
     assert error.invocation == 1
@@ -286,7 +327,9 @@ async def test_an_error_tells_type_place_and_stack_without_paths_of_the_machine(
 
 
 async def test_a_database_error_points_at_the_call(deno: SubprocessEngine) -> None:
-    refuse = failure("unique_violation", "duplicate key", sqlstate="23505", constraint="users_email_key", detail="d")
+    refuse = failure(
+        "unique_violation", "duplicate key", sqlstate="23505", constraint="users_email_key", detail="d"
+    )
     guest = await load(
         deno,
         """async function insert() {
@@ -324,7 +367,8 @@ async def test_whatever_is_thrown_is_reported(deno: SubprocessEngine, thrown: st
 async def test_an_unhandled_rejection_is_logged_and_ends_nothing(deno: SubprocessEngine) -> None:
     host = ScriptedHost()
     guest = await load(
-        deno, 'Promise.reject(new Error("stray")); queueMicrotask(() => { throw new Error("micro"); }); await ctx.sleep(1); return 1;'
+        deno,
+        'Promise.reject(new Error("stray")); queueMicrotask(() => { throw new Error("micro"); }); await ctx.sleep(1); return 1;',
     )
     assert await run(guest, host=host) == 1
     assert sorted((level, message.splitlines()[0]) for level, message in host.logged) == [
@@ -341,7 +385,9 @@ async def test_calls_after_the_handler_are_refused_and_open_ones_awaited(deno: S
         return result({"id": "1", "duplicate": False})
 
     host = ScriptedHost(lambda call, args: wait() if call.op == "queue.push" else None)
-    guest = await load(deno, 'ctx.queue.push("late").then(() => ctx.db.sql("never")).catch(() => {}); return 1;')
+    guest = await load(
+        deno, 'ctx.queue.push("late").then(() => ctx.db.sql("never")).catch(() => {}); return 1;'
+    )
     running = asyncio.create_task(run(guest, host=host))
     while not host.calls:
         await asyncio.sleep(0)
@@ -376,7 +422,9 @@ async def test_code_that_does_not_load_is_named(
 
 async def test_top_level_code_that_never_ends_is_killed(tmp_path: Path) -> None:
     async with engine(tmp_path, load_timeout=0.3) as deno:
-        with pytest.raises(RuntimeFault, match="functions/f/index.ts: the module's top-level code did not finish"):
+        with pytest.raises(
+            RuntimeFault, match=r"functions/f/index\.ts: the module's top-level code did not finish"
+        ):
             await deno.load(deployment("for (;;) {}\nexport default () => 1;"))
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - TypeScript inside
 """A guest reads its own code and nothing else, and can't forge what the host reads."""
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ async def test_a_denied_module_is_named_in_the_error(deno: SubprocessEngine) -> 
         'import("node:process")',
         'fetch("file:///etc/passwd")',
         'fetch("data:text/plain,x")',
-        'new Function("return import(\'node:fs\')")()',
+        "new Function(\"return import('node:fs')\")()",
         'globalThis.Deno.readTextFile("/etc/passwd")',
         'new Worker("data:text/javascript,1", { type: "module" })',
         'new WebSocket("ws://127.0.0.1:9")',
@@ -76,7 +77,9 @@ async def test_a_denied_module_is_named_in_the_error(deno: SubprocessEngine) -> 
 async def test_nothing_outside_can_be_reached_while_running(deno: SubprocessEngine, expression: str) -> None:
     host = ScriptedHost()
     guest = await deno.load(
-        deployment(f"export default async () => {{ try {{ return ['reached', String(await {expression})]; }} catch {{ return 'refused'; }} }}")
+        deployment(
+            f"export default async () => {{ try {{ return ['reached', String(await {expression})]; }} catch {{ return 'refused'; }} }}"
+        )
     )
     assert await run(guest, host=host) == "refused"
     assert host.calls == []
@@ -129,5 +132,7 @@ async def test_patched_prototypes_neither_break_nor_forge_frames(deno: Subproces
 
 
 async def test_env_of_the_machine_does_not_show(deno: SubprocessEngine) -> None:
-    guest = await deno.load(deployment("export default ({ ctx }: any) => [Object.keys(ctx.env), typeof process];"))
+    guest = await deno.load(
+        deployment("export default ({ ctx }: any) => [Object.keys(ctx.env), typeof process];")
+    )
     assert await run(guest) == [[], "undefined"]
