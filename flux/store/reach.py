@@ -25,17 +25,26 @@ def home(folder: str, name: str, account: Account) -> str:
         name: the project's, unique on this machine: that of its folder there.
 
     Raises:
-        StoreError: /var/lib/flux can't be written.
+        StoreError: /var/lib/flux can't be written, or its data is that of a path the project had before.
     """
     if account.reaches(folder):
         return folder
     place = os.path.join(SHARED, name)
+    note = os.path.join(folder, "location")
     try:
+        if os.path.exists(note):
+            with open(note, encoding="utf-8") as file:
+                former = file.read().strip()
+            if former != place and os.path.isdir(os.path.join(former, "data")):
+                raise StoreError(
+                    f"This project was moved or copied; its data is in {former}, which is another path's.",
+                    f"Moved: mv {former} {place} && rm {note}. Copied: rm {note}, and it begins empty.",
+                )
         os.makedirs(place, mode=0o755, exist_ok=True)
         for made in (SHARED, place):
             os.chmod(made, 0o755)
-        with open(os.path.join(folder, "location"), "w", encoding="utf-8") as note:
-            note.write(f"{place}\n")
+        with open(note, "w", encoding="utf-8") as file:
+            file.write(f"{place}\n")
     except OSError as error:
         raise _closed(account, f"keep its data in {SHARED}", error) from error
     return place

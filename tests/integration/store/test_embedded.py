@@ -256,6 +256,10 @@ def test_root_in_a_closed_folder_keeps_the_data_where_postgres_can_reach_it(proj
             assert (place / "data" / "PG_VERSION").exists()
             assert closed.stat().st_mode & 0o777 == 0o700
         await_end(closed)
+        moved = closed / "moved"
+        (closed / ".flux").rename(moved)
+        with pytest.raises(StoreError, match=f"its data is in {place}"):
+            embedded.acquire(moved)
     finally:
         shutil.rmtree(closed)
         shutil.rmtree(place)
