@@ -25,7 +25,10 @@ from flux_postgres_exporter import rows, store
 
 log = logging.getLogger(__name__)
 
-_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError)
+"""What a lost connection looks like; asyncpg meets one that ends just as it is used with an
+InternalClientError.
+"""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 

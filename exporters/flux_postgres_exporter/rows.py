@@ -192,13 +192,22 @@ def to_json(value: Any) -> str:
         data = orjson.dumps(value, default=_default)
     except (TypeError, UnicodeEncodeError, RecursionError):
         return _careful(value)
-    if b"\\u0000" in data or b"null" in data:
+    if b"\\u0000" in data or (b"null" in data and _has_no_json(value)):
         return _careful(value)
     return data.decode()
 
 
 def _careful(value: Any) -> str:
     return json.dumps(clean(value), ensure_ascii=False, allow_nan=False)
+
+
+def _has_no_json(value: Any) -> bool:
+    """Whether there is a NaN or an infinity in `value`, which orjson turns to null."""
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, Mapping):
+        return any(_has_no_json(member) for member in value.values())
+    return isinstance(value, list | tuple) and any(_has_no_json(member) for member in value)
 
 
 def clean(value: Any, depth: int = 0) -> Any:

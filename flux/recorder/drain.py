@@ -30,7 +30,7 @@ POLL = 0.02
 POLL_WHEN_AWAITED = 0.005
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
-AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError)
 """What it looks like when Postgres can't be used now. Records wait; nothing is lost."""
 
 

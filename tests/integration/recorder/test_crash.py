@@ -55,7 +55,7 @@ async def test_nothing_acknowledged_is_lost_or_doubled_by_kill_9(
     for _ in range(2):
         writer = await start("write", str(spools))
         node = await line(writer)
-        for _ in range(3):
+        for _ in range(2):
             draining = await start("drain", database_url, str(spools), node)
             await line(draining)
             for _ in range(chance.randrange(200, 900)):
