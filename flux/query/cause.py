@@ -174,7 +174,8 @@ def _chain(document: Shape, span_id: str | None) -> list[Shape]:
 
 
 def every(document: Shape) -> Iterable[Shape]:
-    """A trace shape and all executions invoked inside it."""
+    """A trace shape and all executions invoked inside it; not the jobs it pushed, which run on their own."""
     yield document
     for child in document["children"]:
-        yield from every(child)
+        if child["trigger"] != "job":
+            yield from every(child)

@@ -27,7 +27,7 @@ async def load(connection: Connection[Any], found: Found) -> Shape:
     """
     request_ids, days = [found.request_id], [found.day]
     calls = await connection.fetch(Q.host_calls, request_ids, days)
-    if any(call["op"] == "invoke" for call in calls):
+    if any(call["op"] in ("invoke", "queue.push") for call in calls):
         below = await connection.fetch(Q.descendants, found.request_id, found.day, MOST_CHILDREN)
         if below:
             request_ids += [row["request_id"] for row in below]

@@ -28,14 +28,23 @@ def style_of(op: str) -> str:
 
 
 def label(call: Shape) -> Text:
-    """What a call asked for and, behind an arrow, what it got."""
-    asked: dict[str, Any] = call["arguments"] if isinstance(call["arguments"], dict) else {}
+    """What a call asked for and what it got."""
+    return asked(call).join(outcome(call))
+
+
+def asked(call: Shape) -> Text:
+    """What a call asked for."""
+    arguments: dict[str, Any] = call["arguments"] if isinstance(call["arguments"], dict) else {}
+    return _ASKED.get(call["op"], _other)(call["op"], arguments, style_of(call["op"]))
+
+
+def outcome(call: Shape) -> Text:
+    """What a call got, behind an arrow; empty where there is nothing to say."""
     answer: Any = call["result"]
-    result: dict[str, Any] = answer if isinstance(answer, dict) else {}
-    line = _ASKED.get(call["op"], _other)(call["op"], asked, style_of(call["op"]))
-    outcome = _outcome(call, result)
-    if outcome:
-        line.add(" → ", "dim").join(outcome)
+    line = Text()
+    got = _outcome(call, answer if isinstance(answer, dict) else {})
+    if got:
+        line.add(" → ", "dim").join(got)
     if call["status"] == "unknown":
         line.add("  sent, answer unknown", "bold magenta")
     elif call["status"] == "abandoned":
@@ -45,9 +54,9 @@ def label(call: Shape) -> Text:
 
 def family(call: Shape) -> str:
     """What makes two calls 'the same again': their op and what they ask, values apart."""
-    asked: dict[str, Any] = call["arguments"] if isinstance(call["arguments"], dict) else {}
-    named = (asked.get(name) for name in ("operation", "table", "text", "method", "name", "key"))
-    where = str(asked.get("url", "")).partition("?")[0].rpartition("/")[0]
+    given: dict[str, Any] = call["arguments"] if isinstance(call["arguments"], dict) else {}
+    named = (given.get(name) for name in ("operation", "table", "text", "method", "name", "key"))
+    where = str(given.get("url", "")).partition("?")[0].rpartition("/")[0]
     return "\0".join([call["op"], where, *(str(part) for part in named if part is not None)])
 
 

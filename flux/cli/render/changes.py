@@ -56,7 +56,7 @@ def _columns(mutation: Shape) -> Text:
             line.add(compact(after.get(name), VALUE), "green")
         return line if mutation["changed"] else line.add("  nothing changed", "dim")
     for name, value in (after or before).items():
-        if name not in keys:
+        if name not in keys and value is not None:
             line.add(f"  {safe(name)} ", "dim").add(compact(value, VALUE))
     return line
 

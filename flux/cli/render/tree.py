@@ -11,7 +11,7 @@ from typing import Any
 from flux.cli.render import calls
 from flux.cli.render.ansi import Text
 from flux.cli.render.safe import safe
-from flux.cli.render.values import compact, short
+from flux.cli.render.values import compact, duration, short, status
 from flux.query.cause import is_error, span_error
 from flux.query.shapes import Shape
 
@@ -29,12 +29,13 @@ class Node:
     """One line of the tree, what stands under it, and when it was.
 
     Attributes:
-        label: what it was.
+        label: what it was; suffix: how it ended, which stays when the label is cut.
         start_ms: since the root began; duration_ms: None for a moment (a log line) or where it never ended.
         style: of its bar.
         family: nodes of one family beside each other are 'the same again'.
         error: of a failed call or span, as `{type, message, detail}`.
         changes: mutations it made.
+        apart: it happened outside of the root's time, so it has no bar.
     """
 
     label: Text
@@ -46,6 +47,8 @@ class Node:
     changes: list[Shape] = field(default_factory=list)
     children: list[Node] = field(default_factory=list)
     order: int = 0
+    suffix: Text = field(default_factory=Text)
+    apart: bool = False
 
     @property
     def failed(self) -> bool:
@@ -56,7 +59,7 @@ class Node:
     def end_ms(self) -> float:
         """When it, or the last thing below it, ended."""
         own = self.start_ms + (self.duration_ms or 0.0)
-        return max([own, *(child.end_ms for child in self.children)])
+        return max([own, *(child.end_ms for child in self.children if not child.apart)])
 
 
 def build(document: Shape, origin_ns: int | None = None) -> Node:
@@ -97,8 +100,12 @@ class _Builder:
         for call in document["host_calls"]:
             if call["op"] == "invoke":
                 self._adopt(call)
+            elif call["op"] == "queue.push":
+                self._link(call)
         for child in self._unclaimed:
-            home.children.append(build(child, self._origin))
+            home.children.append(
+                self._job(child) if child["trigger"] == "job" else build(child, self._origin)
+            )
         for line in document["logs"]:
             self._spans.get(line["span_id"] or "", home).children.append(self._log(line))
         self._changes(home)
@@ -179,10 +186,9 @@ class _Builder:
     def _call(self, call: Shape) -> Node:
         start = self._since(call["at"])
         style = calls.style_of(call["op"])
-        node = Node(calls.label(call), start, call["duration_ms"], style, calls.family(call), call["error"])
+        node = Node(calls.asked(call), start, call["duration_ms"], style, calls.family(call), call["error"])
         node.order = call["seq"]
-        if call["op"] == "db.begin":
-            node.label.join(self._ending(call))
+        node.suffix = self._ending(call) if call["op"] == "db.begin" else calls.outcome(call)
         return node
 
     def _ending(self, begin: Shape) -> Text:
@@ -215,7 +221,7 @@ class _Builder:
         self._calls[seq] = node
         parent = begin or self._spans.get(call["parent_span_id"] or "") or home
         shared = of_span.get(call["span_id"] or "")
-        if shared is not None and shared["seq"] in self._calls:
+        if shared is not None and shared is not call and shared["seq"] in self._calls:
             parent = self._calls[shared["seq"]]
         parent.children.append(node)
 
@@ -230,6 +236,25 @@ class _Builder:
                 tree.label.add(f"  {short(child['request_id'])}", "dim")
                 self._calls[call["seq"]].children.append(tree)
                 return
+
+    def _link(self, call: Shape) -> None:
+        """Name, under a push, the executions of the job that came of it."""
+        answer = call["result"]
+        job_id = answer.get("id") if isinstance(answer, dict) else None
+        for child in [child for child in self._unclaimed if job_id is not None and child["job_id"] == job_id]:
+            self._unclaimed.remove(child)
+            self._calls[call["seq"]].children.append(self._job(child))
+
+    def _job(self, child: Shape) -> Node:
+        """A job's execution in one line: it ran on its own, so its time is no part of this one's."""
+        label = Text.of(("ran as ", "dim")).add(short(child["request_id"]), "yellow").add("  ")
+        label.join(status(child["status"], child["outcome"])).add(
+            f"  {duration(child['duration_ms'])}", "dim"
+        )
+        if (child["job_attempt"] or 1) > 1:
+            label.add(f"  attempt {child['job_attempt']}", "dim")
+        start = self._since(child["started_at"])
+        return Node(label, start, None, "", f"job\0{child['function']}", apart=True)
 
     def _log(self, line: Shape) -> Node:
         style = _LEVELS.get(line["level"], "cyan")

@@ -77,12 +77,15 @@ class _Layout:
 
     def _line(self, node: Node, prefix: str) -> Text:
         left = self._cells - self._bars - _DURATION - 3
-        line = Text.of((self._stem(prefix), "dim")).join(node.label).pad(left)
+        line = Text.of((self._stem(prefix), "dim")).join(node.label)
+        line = line.cut(max(left - node.suffix.width, left // 2)).join(node.suffix).pad(left)
         took = duration(node.duration_ms) if node.duration_ms is not None else ""
         style = "red" if node.error is not None else ""
         return line.add(f" {took:>{_DURATION}}  ", style).join(self._bar(node))
 
     def _bar(self, node: Node) -> Text:
+        if node.apart:
+            return Text()
         scale = self._bars / self._total
         begin = min(max(node.start_ms - self._start, 0.0) * scale, self._bars - 0.125)
         first = int(begin)

@@ -8,7 +8,7 @@ WHERE request_id = ANY ($1::text[]) AND day = ANY ($2::date[])
 ORDER BY started_at
 
 -- name: descendants
--- Executions that these invoked, and those invoked by them in turn.
+-- Executions that this one invoked or pushed as jobs, and those that came of them in turn.
 WITH RECURSIVE found AS (
     SELECT request_id, day, started_at, 1 AS depth
     FROM flux.executions

@@ -133,3 +133,14 @@ async def test_withheld_columns_are_shown_nowhere(record: Record, connection: An
     assert (await reader.history("users", "7"))[0]["after"]["email"] == "[redacted]"
     assert (await reader.blame("users", "7"))["email"]["value"] in ("[redacted]", None)
     assert {entry["value"] for entry in (await reader.why(FAILED_ID))["provenance"]} <= {"[redacted]"}
+
+
+async def test_jobs_come_with_the_execution_that_pushed_them(record: Record, reader: Reader) -> None:
+    await record.execution(A)
+    await record.call(A, 1, "queue.push", {"name": "mail", "payload": 1}, {"id": "j1", "duplicate": False})
+    await record.execution(
+        B, ago=50, trigger="job", function="mail", parent_request_id=A, job_id="j1", job_attempt=1
+    )
+    await record.mutation(B, "INSERT", {"id": 1}, None, {"id": 1}, ago=50)
+    assert [(job["request_id"], job["job_id"]) for job in (await reader.trace(A))["children"]] == [(B, "j1")]
+    assert (await reader.why(A))["data_changes"] == []

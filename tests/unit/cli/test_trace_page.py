@@ -147,10 +147,25 @@ def test_an_invoked_execution_stands_under_the_call() -> None:
     child = trace(request_id="1234abcd" + "0" * 24, function="pay", trigger="invoke", method=None, path=None)
     child["span_id"] = "ca"
     child["spans"] = [span("ca", "bb", "invoke pay", 3, 2)]
-    document = trace(children=[child], host_calls=[call(1, "invoke", {"name": "pay", "payload": 1}, 5)])
+    document = trace(
+        children=[child], host_calls=[call(1, "invoke", {"name": "pay", "payload": 1}, 5, span_id="ca")]
+    )
     lines = text(document).splitlines()
     at_call = next(n for n, line in enumerate(lines) if "└─ invoke pay 1 → 5" in line)
     assert "   └─ invoke pay  1234abcd" in lines[at_call + 1]
+
+
+def test_a_pushed_job_is_one_line_and_takes_no_part_of_the_time() -> None:
+    job = trace(
+        request_id="77aa" + "0" * 28, function="mail", trigger="job", job_id="j1", started_at=at(3_600_000)
+    )
+    document = trace(
+        children=[job], host_calls=[call(1, "queue.push", {"name": "mail", "payload": 1}, {"id": "j1"})]
+    )
+    lines = text(document).splitlines()
+    at_call = next(n for n, line in enumerate(lines) if "└─ push mail 1 → job j1" in line)
+    assert lines[at_call + 1].strip() == "└─ ran as 77aa0000  ✓ 200  10.0 ms"
+    assert lines[3].endswith("█" * 25)
 
 
 def test_payloads_cannot_reach_the_terminal() -> None:
