@@ -59,6 +59,8 @@ class DenoLauncher:
         Raises:
             RuntimeFault: there is no Deno.
         """
+        # Paths are relative to the slot where they can be: Deno splits --allow-read at commas, and has no way to
+        # write one that is meant.
         import_map = slot / "import_map.json"
         import_map.write_text(_import_map(), encoding="utf-8")
         # A package.json further up, the project's, would decide whether the bundle's modules are CommonJS.
@@ -75,7 +77,7 @@ class DenoLauncher:
             "--no-check",
             "--node-modules-dir=none",
             f"--import-map={import_map}",
-            f"--allow-read={_listed(slot / 'bundle')},{_listed(GUEST / 'functions.ts')}",
+            f"--allow-read=bundle,{GUEST / 'functions.ts'}",
             f"--v8-flags=--max-old-space-size={self._memory_mb},--stack-trace-limit=40",
             str(GUEST / "main.ts"),
         ]
@@ -92,11 +94,6 @@ class DenoLauncher:
             "NO_COLOR": "1",
             "TZ": "UTC",
         }
-
-
-def _listed(path: Path) -> str:
-    """A path as a member of a comma-separated list of Deno's."""
-    return str(path).replace(",", ",,")
 
 
 @functools.cache

@@ -6,14 +6,23 @@ import { ObjectDefineProperty, stringify } from "./primordials.ts";
 
 const inspect = Deno.inspect;
 const GUEST = new URL(".", import.meta.url).href;
+const GUEST_SHOWN = decodeURIComponent(GUEST);
 const FRAME = /^\s*at (?:async )?(?:(.*?) \()?(?:async )?((?:file|data|blob|ext|node|flux):[^\s)]*?):(\d+):(\d+)\)?$/;
 const LOCATION = /(file:\/\/[^\s:()]+):(\d+):(\d+)/;
 const LONGEST = 32_000;
 let root = "\0";
+let plainRoot = "\0";
+
+/** The URL of a file. */
+export function fileUrl(path: string): string {
+  return `file://${path.split("/").map(encodeURIComponent).join("/")}`;
+}
 
 /** Say where the bundle is: its folder, with which frames' files begin. Works once. */
 export function setRoot(folder: string): void {
-  if (root === "\0") root = new URL(`file://${folder}/`).href;
+  if (root !== "\0") return;
+  root = `${fileUrl(folder)}/`;
+  plainRoot = `file://${folder}/`;
 }
 
 interface Frame {
@@ -24,7 +33,7 @@ interface Frame {
 }
 
 function hidden(line: string): boolean {
-  return line.includes(GUEST) || /\b(?:ext|checkin):/.test(line) || line.includes("<anonymous>)") && /at (?:async )?Promise\.|at new Promise/.test(line);
+  return line.includes(GUEST) || line.includes(GUEST_SHOWN) || /\b(?:ext|checkin):/.test(line) || line.includes("<anonymous>)") && /at (?:async )?Promise\.|at new Promise/.test(line);
 }
 
 /** A stack's lines that are frames, without the guest's own. */
@@ -34,7 +43,8 @@ function frameLines(stack: string): string[] {
 
 function framesOf(stack: string): Frame[] {
   const frames: Frame[] = [];
-  for (const line of stack.split("\n")) {
+  // Deno writes a frame's URL with its escapes undone: in a folder with a blank in its name it is no URL any more.
+  for (const line of stack.replaceAll(plainRoot, root).split("\n")) {
     if (hidden(line)) continue;
     const match = FRAME.exec(line) ?? null;
     const [file, at, column, name] = match ? [match[2], match[3], match[4], match[1]] : locationIn(line);
@@ -94,7 +104,7 @@ function json(type: string, message: string, stack: string, frames: Frame[], fie
     list += `${list && ","}{"file":${stringify(frame.file)},"line":${frame.line},"column":${frame.column},"function":${stringify(frame.function)}}`;
   }
   const rest = fields === undefined || fields === null ? "" : `,"fields":${stringify(fields)}`;
-  const short = (text: string) => stringify((text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text).toWellFormed());
+  const short = (text: string) => stringify((text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text).replaceAll(root, "functions/").replaceAll(plainRoot, "functions/").toWellFormed());
   return `{"type":${short(type)},"message":${short(message)},"stack":${short(stack)},"frames":[${list}]${rest}}`;
 }
 

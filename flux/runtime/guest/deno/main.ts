@@ -6,7 +6,7 @@ import { installConsole, stray } from "./console.ts";
 import { installClock } from "./clock.ts";
 import { installRandom } from "./crypto.ts";
 import { Context, setEnv } from "./ctx.ts";
-import { describe, describeLoad, setRoot } from "./errors.ts";
+import { describe, describeLoad, fileUrl, setRoot } from "./errors.ts";
 import { type Header, open } from "./frames.ts";
 import { installGlobals } from "./globals.ts";
 import { abandon, answer, connect } from "./host.ts";
@@ -30,8 +30,7 @@ async function load(frame: Header): Promise<void> {
   begin(frame.now, frame.seed);
   try {
     if (needsNode(frame.root)) await prepareNode();
-    const path = `${frame.root}/${frame.entry}`.split("/").map(encodeURIComponent).join("/");
-    handler = find((await import(`file://${path}`)).default, frame);
+    handler = find((await import(fileUrl(`${frame.root}/${frame.entry}`))).default, frame);
   } catch (error) {
     wire.send(`{"t":"failed","error":${describeLoad(error)}}`);
     return;
