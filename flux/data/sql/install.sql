@@ -55,7 +55,7 @@ DECLARE
     f regprocedure;
 BEGIN
     GRANT USAGE ON SCHEMA flux TO flux_app;
-    FOR f IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'flux'::regnamespace AND p.proname IN ('enter', 'push_job') LOOP
+    FOR f IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'flux'::regnamespace AND p.proname IN ('enter', 'leave', 'push_job') LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO flux_app', f);
     END LOOP;
 END $$
