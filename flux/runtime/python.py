@@ -35,7 +35,7 @@ class PythonLauncher:
         self._python = python
         self._packages = tuple(package_folders() if packages is None else packages)
         self._versions: dict[str, str] = {}
-        # What can't be written (Flux may lie in a folder that isn't ours) costs guests a little of their start.
+        # Where that can't be written (Flux may lie in a folder that isn't ours) guests start a little slower.
         compileall.compile_dir(GUEST, quiet=2)
 
     def versions(self) -> dict[str, str]:
