@@ -59,8 +59,7 @@ class DenoLauncher:
         Raises:
             RuntimeFault: there is no Deno.
         """
-        # Paths are relative to the slot where they can be: Deno splits --allow-read at commas, and has no way to
-        # write one that is meant.
+        # `bundle` is relative to the slot: Deno splits --allow-read at commas, and a folder may have one.
         import_map = slot / "import_map.json"
         import_map.write_text(_import_map(), encoding="utf-8")
         # A package.json further up, the project's, would decide whether the bundle's modules are CommonJS.
