@@ -1,7 +1,7 @@
 """Puts mutation capture, event triggers and grants on the user's database; also says what is missing there.
 
-Called at every start, after every `db push` and by `doctor` (status). The work is done by functions of migration 0002;
-this module decides the order, keeps processes apart and collects what could not be had.
+Called at every start, after every `db push` and by `doctor` (status). The work is done by functions of
+migration 0002; this module decides the order, keeps processes apart and collects what could not be had.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ class Uncaptured:
 class Installation:
     """What stands after an installation.
 
-    `installed` names the tables (`schema.table`) whose capture was put up or renewed by this call; `event_triggers` says whether tables
-    made later are captured at once (else at the next start or push); `grants` whether functions have their own role.
+    `installed` names the tables (`schema.table`) whose capture was put up or renewed by this call;
+    `event_triggers` says whether tables made later are captured at once (else at the next start or push);
+    `grants` whether functions have their own role.
     """
 
     installed: list[str]
@@ -49,7 +50,7 @@ class Installation:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What stands now: tables with complete capture, those without, and whether the event triggers are there."""
+    """What stands now: tables with capture, those without, and whether the event triggers are there."""
 
     captured: list[str]
     uncaptured: list[Uncaptured]
@@ -59,8 +60,8 @@ class Status:
 async def install(connection: Connection) -> Installation:
     """Bring capture to every user table, and everything around it, up to date.
 
-    Idempotent; safe from several processes. Each table is done in a transaction of its own, so that no lock is held for
-    longer than its table needs; a table of somebody else's is reported, not fatal.
+    Idempotent; safe from several processes. Each table is done in a transaction of its own, so that no lock is
+    held for longer than its table needs; a table of somebody else's is reported, not fatal.
 
     Args:
         connection: of the owner, in no transaction; the migrations are applied.

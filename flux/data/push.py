@@ -1,11 +1,12 @@
-"""Applies the project's schema files (`schema/*.sql`) to the user's database, once each, in the order of their names.
+"""Applies the project's schema files (`schema/*.sql`) to the user's database, once each, in name order.
 
-`flux db push` calls plan, shows it, then apply; `flux dev` does so at every reload. A file that was applied and then edited is drift: it
-is reported, never applied again.
+`flux db push` calls plan, shows it, then apply; `flux dev` does so at every reload. A file that was applied and
+then edited is drift: it is reported, never applied again.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ LOCK = 0x666C7578_73636865
 """Key of the advisory lock that schema files are applied under: `fluxsche` in ASCII."""
 
 _Q = Queries("flux.data")
+_ENDS = re.compile(r"(?:commit|end|rollback(?!\s+to)|abort|prepare\s+transaction)\b", re.IGNORECASE)
 
 
 class SchemaError(StoreError):
@@ -86,7 +88,8 @@ async def apply(connection: Connection, schema_dir: Path) -> list[str]:
         Names of the files applied by this call, in order.
 
     Raises:
-        SchemaError: a statement failed; the message has `file:line` and Postgres' own words. Files before it stay applied.
+        SchemaError: a statement failed; the message has `file:line` and Postgres' own words. Files before it
+            stay applied.
     """
     applied: list[str] = []
     await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
@@ -107,14 +110,21 @@ async def _apply_file(connection: Connection, file: SchemaFile) -> None:
     statement = Statement("", 1)
     try:
         for statement in statements(file.text):
+            if _ENDS.match(statement.text):
+                raise SchemaError(
+                    f"schema/{file.name}:{statement.line}: this ends the transaction that the file is applied in.",
+                    "Take it out: each file is applied in a transaction of its own.",
+                )
             await connection.execute(statement.text)
         statement = Statement("", statement.line)
         await connection.execute(_Q.keep_file, file.name, file.sha256, file.text)
         await transaction.commit()
-    except asyncpg.PostgresError as error:
+    except BaseException as error:
         if connection.is_in_transaction():
             await transaction.rollback()
-        raise _failure(file, statement, error) from error
+        if isinstance(error, asyncpg.PostgresError):
+            raise _failure(file, statement, error) from error
+        raise
 
 
 def _failure(file: SchemaFile, statement: Statement, error: asyncpg.PostgresError) -> SchemaError:

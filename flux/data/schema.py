@@ -1,4 +1,5 @@
-"""The project's schema files, `schema/*.sql`: finding them, and taking one apart into statements with their lines.
+"""The project's schema files, `schema/*.sql`: finding them, and taking one apart into statements with
+their lines.
 
 Pure; used by flux.data.push.
 """
@@ -66,7 +67,7 @@ def read(folder: Path) -> list[SchemaFile]:
 
 
 def statements(text: str) -> Iterator[Statement]:
-    """The statements of SQL text, split at semicolons that stand outside of quotes, comments and BEGIN ATOMIC bodies."""
+    """The statements of SQL text, split at semicolons outside of quotes, comments and BEGIN ATOMIC bodies."""
     start = position = 0
     depth = 0
     begun: int | None = None
@@ -76,10 +77,11 @@ def statements(text: str) -> Iterator[Statement]:
         if begun is None:
             begun = _first_code(text, start, match.start())
         position = match.end()
-        if kind == "comment":
-            continue
-        if kind == "block":
-            position = _end_of_block(text, match.start())
+        if kind in ("comment", "block"):
+            if kind == "block":
+                position = _end_of_block(text, match.start())
+            if begun is None:
+                start = position
             continue
         if begun is None and kind != "end":
             begun = match.start()

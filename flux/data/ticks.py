@@ -1,7 +1,7 @@
-"""Notes ten times a second, while there is traffic, which transactions the database has committed: flux.ticks.
+"""Notes in flux.ticks, ten times a second while there is traffic, which transactions are committed.
 
-A tick (time, pg_current_snapshot) says what a reader at that time could see; replays of a window start from the last one before
-it. The sidecar owns one Ticker; every execution touches it.
+A tick (time, pg_current_snapshot) says what a reader at that time could see; replays of a window start from the
+last one before it. The sidecar owns one Ticker; every execution touches it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Ticker:
             self._wake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Tick until `stop` is set. While Postgres is away ticks are left out, and it is tried again twice a second."""
+        """Tick until `stop` is set. While Postgres is away ticks are left out; it is tried twice a second."""
         stopping = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
@@ -71,7 +71,7 @@ class Ticker:
                 if self._connection is None:
                     self._connection = await self._connect()
                 await self._connection.execute(_Q.tick, self._node)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
             await self._drop()
             self.touch()
             return False

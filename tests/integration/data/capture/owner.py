@@ -38,9 +38,7 @@ class Owner:
 
     async def log(self, where: str = "true") -> list[asyncpg.Record]:
         """Mutations by n, images parsed."""
-        rows = await self.connection.fetch(
-            f"SELECT * FROM flux.mutations WHERE {where} ORDER BY n"
-        )
+        rows = await self.connection.fetch(f"SELECT * FROM flux.mutations WHERE {where} ORDER BY n")
         return [_Parsed(row) for row in rows]
 
     async def brief(self, where: str = "true") -> list[tuple[str, str, Any, Any]]:

@@ -62,21 +62,27 @@ def workload(r: random.Random) -> str:
     i, j, v = r.randint(1, 20), r.randint(1, 20), r.randint(0, 9)
     lo, hi = sorted((i, j))
     made: list[Callable[[], str]] = [
-        lambda: f"INSERT INTO plain SELECT g, 'x' || g, g / 7.0 FROM generate_series({lo}, {hi}) g"
-        f" ON CONFLICT (id) DO UPDATE SET a = excluded.a || {v}, b = NULL",
+        lambda: (
+            f"INSERT INTO plain SELECT g, 'x' || g, g / 7.0 FROM generate_series({lo}, {hi}) g"
+            f" ON CONFLICT (id) DO UPDATE SET a = excluded.a || {v}, b = NULL"
+        ),
         lambda: f"UPDATE plain SET a = 'y{v}', at = now() WHERE id % 3 = {v % 3}",
         lambda: f"UPDATE plain SET id = id + {v * 100} WHERE id BETWEEN {lo} AND {hi}",
         lambda: f"DELETE FROM plain WHERE id BETWEEN {lo} AND {lo + v}",
-        lambda: f"WITH gone AS (DELETE FROM plain WHERE id < {i} RETURNING *) "
-        f"INSERT INTO plain SELECT id, a || 'again', b FROM gone",
+        lambda: (
+            f"WITH gone AS (DELETE FROM plain WHERE id < {i} RETURNING *) "
+            f"INSERT INTO plain SELECT id, a || 'again', b FROM gone"
+        ),
         lambda: f"INSERT INTO loose VALUES ({i}, 'v{v}'), ({i}, 'v{v}')",
         lambda: f"UPDATE loose SET a = a + 1 WHERE a < {i}",
         lambda: f"DELETE FROM loose WHERE a = {i}",
         lambda: f"INSERT INTO pair VALUES ({i}, 'k{v}', {v}.1 / 3) ON CONFLICT DO NOTHING",
         lambda: f"UPDATE pair SET y = y || '{v}', v = v / 3 WHERE x = {i}",
-        lambda: f"MERGE INTO pair p USING (SELECT g AS x, 'k{v}' AS y FROM generate_series({lo}, {hi}) g) s"
-        f" ON p.x = s.x AND p.y = s.y WHEN MATCHED AND p.x % 2 = 0 THEN DELETE"
-        f" WHEN MATCHED THEN UPDATE SET v = {v} WHEN NOT MATCHED THEN INSERT VALUES (s.x, s.y, {v})",
+        lambda: (
+            f"MERGE INTO pair p USING (SELECT g AS x, 'k{v}' AS y FROM generate_series({lo}, {hi}) g) s"
+            f" ON p.x = s.x AND p.y = s.y WHEN MATCHED AND p.x % 2 = 0 THEN DELETE"
+            f" WHEN MATCHED THEN UPDATE SET v = {v} WHEN NOT MATCHED THEN INSERT VALUES (s.x, s.y, {v})"
+        ),
         lambda: f"INSERT INTO parent VALUES ({i}, {v}) ON CONFLICT DO NOTHING",
         lambda: f"INSERT INTO child (parent, v) SELECT id, {v} FROM parent WHERE id < {i}",
         lambda: f"UPDATE parent SET id = id + 100 WHERE id BETWEEN {lo} AND {hi}",
@@ -89,16 +95,22 @@ def workload(r: random.Random) -> str:
         lambda: f"UPDATE part_low SET v = v || '{v}'",
         lambda: f"INSERT INTO part_high_all VALUES ({i}, {10 + v}, 'direct') ON CONFLICT DO NOTHING",
         lambda: f"DELETE FROM part WHERE d < {v}",
-        lambda: f"INSERT INTO counted SELECT g, {v} FROM generate_series({lo}, {hi}) g ON CONFLICT DO NOTHING",
+        lambda: (
+            f"INSERT INTO counted SELECT g, {v} FROM generate_series({lo}, {hi}) g ON CONFLICT DO NOTHING"
+        ),
         lambda: f"UPDATE counted SET v = {v} WHERE id BETWEEN {lo} AND {hi}",
         lambda: f"DELETE FROM counted WHERE id BETWEEN {lo} AND {hi}",
         lambda: f"INSERT INTO replaced VALUES ({i}, {v}), ({j}, {v + 1}), ({i}, {v + 2})",
-        lambda: f"INSERT INTO latest SELECT coalesce(max(id), 0) + g, {v % 3}, true FROM latest, "
-        f"generate_series(1, {1 + v}) g GROUP BY g",
+        lambda: (
+            f"INSERT INTO latest SELECT coalesce(max(id), 0) + g, {v % 3}, true FROM latest, "
+            f"generate_series(1, {1 + v}) g GROUP BY g"
+        ),
         lambda: f"TRUNCATE {r.choice(['plain', 'loose', 'part', 'part_low', 'totals', 'parent CASCADE'])}",
-        lambda: f"DO $$ BEGIN UPDATE plain SET a = 'inner{v}'; "
-        f"BEGIN DELETE FROM plain; RAISE EXCEPTION 'undo'; EXCEPTION WHEN others THEN NULL; END; "
-        f"UPDATE counted SET v = v + 1 WHERE id = {i}; END $$",
+        lambda: (
+            f"DO $$ BEGIN UPDATE plain SET a = 'inner{v}'; "
+            f"BEGIN DELETE FROM plain; RAISE EXCEPTION 'undo'; EXCEPTION WHEN others THEN NULL; END; "
+            f"UPDATE counted SET v = v + 1 WHERE id = {i}; END $$"
+        ),
     ]
     return r.choice(made)()
 
