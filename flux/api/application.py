@@ -96,9 +96,7 @@ def make_application(
 
     @app.post("/_flux/api/v1/functions/<name>/invoke")
     async def invoke(name: str) -> Response:
-        result = await executor.execute(
-            Request(trigger="invoke", function=name, body=await request.get_data(as_text=False))
-        )
+        result = await executor.execute(Request(trigger="invoke", function=name, body=await request.body))
         answer = Response(result.body, status=result.status, mimetype="application/json")
         for header, value in result.headers:
             if header.lower() not in ("content-length", "transfer-encoding", "connection"):

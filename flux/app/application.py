@@ -9,7 +9,6 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
-import asyncpg
 from opentelemetry import context as otel
 from opentelemetry.context import Context
 
@@ -21,6 +20,7 @@ from flux.config import Config
 from flux.data import install
 from flux.data.database import UserDatabase
 from flux.data.instrument import instrument_asyncpg
+from flux.errors import Overloaded
 from flux.gateway.gateway import Gateway
 from flux.host.fetch import FetchClient
 from flux.host.jobs import Jobs
@@ -33,6 +33,7 @@ from flux.queue.job import Job, JobResult
 from flux.queue.worker import Worker
 from flux.record.call import CallError, Outcome
 from flux.record.identity import new_id
+from flux.recorder.drain import AWAY
 from flux.recorder.execution import Execution
 from flux.recorder.recorder import Recorder
 from flux.recorder.redaction import Redaction
@@ -113,6 +114,7 @@ class Application:
                 semconv.SERVICE_INSTANCE_ID: node,
             },
         )
+        self._stack.callback(provider.shutdown)
         instrument_asyncpg()
         database = await UserDatabase.open(store, size=config.pool_size, pooler=config.pooler)
         self._stack.push_async_callback(database.close)
@@ -200,6 +202,8 @@ class Application:
                 },
             )
         )
+        if result.error is not None and result.error.type == "Overloaded":
+            raise Overloaded(result.error.message)
         error = None
         if result.error is not None:
             error = {"type": result.error.type, "message": result.error.message}
@@ -213,7 +217,7 @@ class Application:
             async with asyncio.timeout(2), self.store.internal() as connection:
                 await connection.execute("SELECT 1")
             postgres = True
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except (TimeoutError, *AWAY):
             postgres = False
         return {"ok": postgres and self.sidecar.alive, "postgres": postgres, "drain": self.sidecar.alive}
 

@@ -1,4 +1,6 @@
-"""`flux doctor`: looks at everything that a project needs, and says of each whether it is right and what to do if not."""
+"""`flux doctor`: looks at everything that a project needs, and says of each whether it is right and what
+to do if not.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import os
 import platform
 import shutil
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from flux import __version__
@@ -34,10 +37,12 @@ class Check(NamedTuple):
 
 
 async def examine(config: Config) -> dict[str, Any]:
-    """Look at everything. Returns `{ok, checks: [{name, ok, detail, hint}]}`; never raises for what it finds."""
+    """Look at everything. Returns `{ok, checks: [{name, ok, detail, hint}]}`; never raises for what it
+    finds.
+    """
     checks = [Check("flux", True, f"{__version__}, Python {platform.python_version()}")]
     for look in (_deno, _python, _functions, _key, _disk, _server):
-        checks.append(await _guard(look.__name__.removeprefix("_"), lambda look=look: _later(look(config))))
+        checks.append(await _guard(look.__name__.removeprefix("_"), partial(_now, look, config)))
     try:
         store = await Store.open(config, application_name="flux doctor", pool_size=2)
     except FluxError as error:
@@ -45,7 +50,7 @@ async def examine(config: Config) -> dict[str, Any]:
     else:
         try:
             for name, ask in _DATABASE.items():
-                checks.append(await _guard(name, lambda ask=ask: ask(config, store)))
+                checks.append(await _guard(name, partial(ask, config, store)))
         finally:
             await store.close()
     return {"ok": all(check.ok for check in checks), "checks": [check._asdict() for check in checks]}
@@ -60,8 +65,8 @@ async def _guard(name: str, look: Callable[[], Awaitable[Check]]) -> Check:
         return Check(name, False, str(error))
 
 
-async def _later(check: Check) -> Check:
-    return check
+async def _now(look: Callable[[Config], Check], config: Config) -> Check:
+    return look(config)
 
 
 def _deno(config: Config) -> Check:
@@ -90,7 +95,9 @@ def _key(config: Config) -> Check:
     path = config.flux_dir / KEY_FILE
     if not path.is_file():
         if config.database_url is not None:
-            return Check("master key", False, "not set", "Make one: openssl rand -hex 32; set FLUX_MASTER_KEY.")
+            return Check(
+                "master key", False, "not set", "Make one: openssl rand -hex 32; set FLUX_MASTER_KEY."
+            )
         return Check("master key", True, "made at the first start")
     mode = path.stat().st_mode & 0o077
     detail = f"in {path.relative_to(config.root)}"
@@ -134,7 +141,7 @@ async def _capture(config: Config, store: Store) -> Check:
     async with store.internal() as connection:
         status = await install.status(connection)
     if status.uncaptured:
-        tables = ", ".join(str(table) for table in status.uncaptured)
+        tables = ", ".join(f"{table.schema}.{table.table} ({table.reason})" for table in status.uncaptured)
         return Check("capture", False, f"not recorded: {tables}", "Restart the server or run `flux db push`.")
     if not status.event_triggers:
         return Check("capture", True, "every table; new ones at `flux db push` and start (no superuser)")
@@ -145,7 +152,7 @@ async def _schema(config: Config, store: Store) -> Check:
     async with store.internal() as connection:
         plan = await push.plan(connection, config.root / "schema")
     if plan.drifted:
-        return Check("schema", False, str(plan.drifted[0]), "Put the change into a new file.")
+        return Check("schema", False, plan.drifted[0].message, "Put the change into a new file.")
     if plan.pending:
         names = ", ".join(file.name for file in plan.pending)
         return Check("schema", False, f"pending: {names}", "Apply: flux db push")
@@ -156,11 +163,20 @@ async def _record(config: Config, store: Store) -> Check:
     async with store.internal() as connection:
         status = await recorder_status(config.spool_dir, connection)
     problems = [spool.problem for spool in status.spools if spool.problem]
-    detail = f"{status.lag} records wait, {status.bytes / 2**20:.1f} MiB spooled, {status.quarantined} quarantined"
+    detail = (
+        f"{status.lag} records wait, {status.bytes / 2**20:.1f} MiB spooled, {status.quarantined} quarantined"
+    )
     if problems:
-        return Check("record", False, f"{detail}; {problems[0]}", "Restore the folder it belongs to, or move it away: it is not drained.")
+        return Check(
+            "record",
+            False,
+            f"{detail}; {problems[0]}",
+            "Restore the folder it belongs to, or move it away: it is not drained.",
+        )
     if status.quarantined:
-        return Check("record", False, detail, "See them: flux query \"select id, at, reason from flux.quarantine\"")
+        return Check(
+            "record", False, detail, 'See them: flux query "select id, at, reason from flux.quarantine"'
+        )
     return Check("record", True, detail)
 
 

@@ -91,7 +91,9 @@ def _listening_inodes(port: int) -> set[str]:
 
 def _describe(process: Path) -> str:
     try:
-        words = [word.decode(errors="replace") for word in (process / "cmdline").read_bytes().split(b"\0") if word]
+        words = [
+            word.decode(errors="replace") for word in (process / "cmdline").read_bytes().split(b"\0") if word
+        ]
         if Path(words[0]).name.startswith("python"):
             words = [word for word in words[1:] if word != "-m"]
         words[0] = Path(words[0]).name

@@ -19,8 +19,8 @@ from watchfiles import awatch
 
 from flux.app import port
 from flux.app.application import Application, announce, server_file
+from flux.app.schema import FOLDER, push_files
 from flux.config import Config
-from flux.data import push
 from flux.runtime.executor import Request, Result
 from flux.runtime.registry import Change
 
@@ -41,7 +41,7 @@ class Audience(Protocol):
         """functions/ was read again."""
         ...
 
-    def schema(self, applied: list[str], drifted: list[push.Drift]) -> None:
+    def schema(self, applied: list[str], drifted: list[str]) -> None:
         """Schema files were looked at."""
         ...
 
@@ -122,21 +122,18 @@ def _framework(app: Application) -> Any:
 
 
 async def _apply_schema(app: Application, audience: Audience) -> list[str]:
-    folder = app.config.root / "schema"
-    async with app.store.internal() as connection:
-        applied = await push.apply(connection, folder)
-        plan = await push.plan(connection, folder)
-    if applied:
+    report = await push_files(app.config, app.store)
+    if report.applied:
         app.database.schema_changed()
-    audience.schema(list(applied), list(plan.drifted))
-    return list(applied)
+    audience.schema(report.applied, report.drifted)
+    return report.applied
 
 
 async def _watch(app: Application, audience: Audience, stop: asyncio.Event) -> None:
     config = app.config
     async for paths in _changes(config.root, stop):
         try:
-            if any(path.suffix == ".sql" and path.parent == config.root / "schema" for path in paths):
+            if any(path.suffix == ".sql" and path.parent == config.root / FOLDER for path in paths):
                 await _apply_schema(app, audience)
             if any(path.name in ("flux.toml", ".env") and path.parent == config.root for path in paths):
                 audience.trouble("flux.toml or .env has changed.", "Restart `flux dev` to use it.")

@@ -14,14 +14,13 @@ import signal
 import sys
 from pathlib import Path
 
-import asyncpg
 import uvloop
 
 from flux.app import nodes
 from flux.config import Config, load
 from flux.data.ticks import Ticker
 from flux.errors import FluxError
-from flux.recorder.drain import Drain
+from flux.recorder.drain import AWAY, Drain
 from flux.store.database import Store
 
 log = logging.getLogger("flux.sidecar")
@@ -58,7 +57,7 @@ async def _beat(store: Store, node: str, stop: asyncio.Event) -> None:
         try:
             async with store.internal() as connection:
                 await nodes.beat(connection, node, pid)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except AWAY as error:
             log.warning("heartbeat failed: %s", error)
         await nodes.wait_or(stop, nodes.HEARTBEAT)
 
@@ -70,7 +69,7 @@ async def _last(drain: Drain, store: Store, node: str) -> None:
                 pass
             async with store.internal() as connection:
                 await nodes.stopped(connection, node)
-    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (TimeoutError, *AWAY) as error:
         log.warning("the spool could not be drained to its end; the next start goes on: %s", error)
     await drain.close()
 

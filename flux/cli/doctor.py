@@ -14,7 +14,9 @@ from flux.cli.project import project_config
 @json_option
 @command_errors
 def doctor(as_json: bool) -> None:
-    """Check that everything Flux needs is there and that recording is whole. Exit code 1 if something is not."""
+    """Check that everything Flux needs is there and that recording is whole. Exit code 1 if something is
+    not.
+    """
     from flux.app.doctor import examine
 
     report = run(examine(project_config()))

@@ -13,7 +13,6 @@ from pathlib import Path
 import click
 
 from flux.app.application import Application
-from flux.data.push import Drift
 from flux.errors import FluxError, FunctionError
 from flux.gateway.listing import curl
 from flux.runtime.executor import Request, Result
@@ -50,7 +49,7 @@ class Printer:
         self._failures(app, changes)
         self._problems(app, app.registry.problems)
         for table in app.installation.uncaptured:
-            self.trouble(f"Changes of {table} can't be recorded.", None)
+            self.trouble(f"Changes of {table.schema}.{table.table} can't be recorded: {table.reason}.", None)
         _print()
         _print(
             f"  Serving on {click.style(url, fg='cyan', underline=True)} {_dim(f'ready in {elapsed:.0f} ms')}"
@@ -73,12 +72,12 @@ class Printer:
         self._failures(app, changes)
         self._problems(app, app.registry.problems)
 
-    def schema(self, applied: list[str], drifted: list[Drift]) -> None:
+    def schema(self, applied: list[str], drifted: list[str]) -> None:
         """Schema files applied, and those edited after they were."""
         for name in applied:
             _print(f"  {click.style('✓', fg='green')} schema/{name} applied")
         for drift in drifted:
-            self.trouble(str(drift), "Put the change into a new file: schema files are applied once.")
+            self.trouble(drift, "Put the change into a new file: schema files are applied once.")
 
     def finished(self, request: Request, result: Result) -> None:
         """One line for an execution."""

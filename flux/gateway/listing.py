@@ -1,4 +1,6 @@
-"""What `flux dev` answers at `GET /`: the functions, how to call each, and what is wrong with those that do not load."""
+"""What `flux dev` answers at `GET /`: the functions, how to call each, and what is wrong with those that
+do not load.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,8 @@ async def answer(
     """Send the list: HTML to a browser, JSON to everything else."""
     document = describe(registry, config)
     if "text/html" in accept:
-        kind, body = b"text/html; charset=utf-8", _PAGES.get_template("listing.html").render(document).encode()
+        kind = b"text/html; charset=utf-8"
+        body = _PAGES.get_template("listing.html").render(document).encode()
     else:
         kind, body = b"application/json", orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n"
     headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]

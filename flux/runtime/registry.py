@@ -74,6 +74,7 @@ class Registry:
         self._engines = engines
         self._deployed = deployed
         self._clock = clock
+        self._contents = bundle.ContentCache()
         self._served: dict[str, Served] = {}
         self._stored: set[str] = set()
         self._retiring: set[asyncio.Task[None]] = set()
@@ -127,7 +128,9 @@ class Registry:
         old = self._served.get(source.name)
         engine = self._engines[source.runtime]
         try:
-            deployment = bundle.build(source, self._config.functions_dir, engine.versions(), git)
+            deployment = bundle.build(
+                source, self._config.functions_dir, engine.versions(), git, self._contents
+            )
         except FluxError as error:
             return old, Change(source.name, "failed", error)
         if old is not None and old.deployment.id == deployment.id and old.guest is not None:

@@ -6,7 +6,8 @@ async def handler(input, ctx):
     if account is None:
         raise LookupError(f"there is no account {input['account']!r}")
     transfers = await ctx.db.fetch(
-        "select id, sender, receiver, cents from transfers where $1 in (sender, receiver) order by id", account["name"]
+        "select id, sender, receiver, cents from transfers where $1 in (sender, receiver) order by id",
+        account["name"],
     )
     ctx.log.info("statement", account=account["name"], transfers=len(transfers))
     return {"account": account, "transfers": transfers}

@@ -5,6 +5,7 @@ twice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import time
@@ -31,8 +32,8 @@ class Answer:
 async def _client(host: str, port: int, prefix: str, answers: list[Answer], sent: set[str]) -> None:
     """Send requests one after the other until the server is gone."""
     count = 0
+    reader, writer = await asyncio.open_connection(host, port)
     try:
-        reader, writer = await asyncio.open_connection(host, port)
         while True:
             count += 1
             token = f"{prefix}-{count}"
@@ -48,7 +49,9 @@ async def _client(host: str, port: int, prefix: str, answers: list[Answer], sent
             output = await reader.readexactly(int(headers["content-length"]))
             answers.append(Answer(token, headers["x-request-id"], int(lines[0].split()[1]), output))
     except (OSError, asyncio.IncompleteReadError):
-        return
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 async def _load(server: Server, prefix: str, seconds: float, answers: list[Answer], sent: set[str]) -> None:
@@ -68,7 +71,8 @@ def _project(project: Project) -> None:
     )
     project.typescript(
         "write",
-        '    const [row] = await ctx.db.query({ table: "notes", operation: "insert", data: { token: input.token } });\n'
+        "    const data = { token: input.token };\n"
+        '    const [row] = await ctx.db.query({ table: "notes", operation: "insert", data });\n'
         '    ctx.log.info("written", { token: row.token });\n'
         "    return { token: row.token, random: Math.random() };",
     )
@@ -120,7 +124,7 @@ async def _check(url: str, answers: list[Answer], sent: set[str]) -> None:
         executions = {
             row["request_id"]: row
             for row in await connection.fetch(
-                "SELECT request_id, status, outcome, output, body, error, function, sealed FROM flux.executions"
+                "SELECT request_id, status, outcome, output, body, error, function FROM flux.executions"
             )
         }
         calls: dict[str, list[Any]] = {}

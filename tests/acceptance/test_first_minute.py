@@ -71,7 +71,8 @@ def test_the_template_type_checks_in_an_editor(fresh: Project) -> None:
     fresh.flux("init", "app")
     root = fresh.root / "app"
     (root / "deno.json").write_text(
-        '{"imports": {"@flux/functions": "./types/flux-functions.d.ts"}, "compilerOptions": {"lib": ["esnext", "dom"], "strict": true}}'
+        '{"imports": {"@flux/functions": "./types/flux-functions.d.ts"},'
+        ' "compilerOptions": {"lib": ["esnext", "dom"], "strict": true}}'
     )
     done = subprocess.run(
         [find_deno_bin(), "check", "--no-remote", "functions/create_user/index.ts"],

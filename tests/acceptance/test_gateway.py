@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 
-from tests.acceptance.conftest import Project
+from tests.acceptance.conftest import Project, Server
 
 
 def _error(response: httpx.Response) -> tuple[int, str]:
@@ -65,18 +69,30 @@ def test_each_error_is_json_and_an_execution(project: Project) -> None:
         assert record["request"]["params"] == {"id": "7"}
 
 
+def _guests(server: Server, language: str) -> list[int]:
+    """Pids of the server's guest processes of one language."""
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    return [int(pid) for pid in children if language in Path(f"/proc/{pid}/cmdline").read_text()]
+
+
 def test_a_guest_that_dies_costs_its_own_requests_only(project: Project) -> None:
     project.write(
-        "functions/dies/main.py",
-        "import os, signal\n\nasync def handler(input, ctx):\n    await ctx.sleep(50)\n    os.kill(os.getpid(), signal.SIGKILL)\n",
+        "functions/slow/main.py",
+        "async def handler(input, ctx):\n    await ctx.sleep(input)\n    return 'awake'\n",
     )
-    project.typescript("fine", "    return 1;")
-    with project.serving() as client:
-        died = client.post("/dies")
-        assert _error(died) == (502, "GuestDied")
-        assert client.post("/fine").json() == 1
-        assert project.json("trace", died.headers["x-request-id"])["outcome"] == "error"
-        assert _error(client.post("/dies")) == (502, "GuestDied")
+    project.typescript("fine", "    await ctx.sleep(input);\n    return 'fine';")
+    with project.serving() as client, ThreadPoolExecutor() as threads:
+        server = project.servers[-1]
+        doomed = [threads.submit(client.post, "/slow", json=20_000) for _ in range(5)]
+        other = threads.submit(client.post, "/fine", json=1_000)
+        assert client.post("/slow", json=1).json() == "awake"  # by now the five are in flight
+        for pid in _guests(server, "flux_guest") or _guests(server, "boot.py"):
+            os.kill(pid, signal.SIGKILL)
+        for answer in (future.result() for future in doomed):
+            assert _error(answer) == (502, "GuestDied")
+            assert project.json("trace", answer.headers["x-request-id"])["outcome"] == "error"
+        assert other.result().json() == "fine"
+        assert client.post("/slow", json=1).json() == "awake"
 
 
 def test_trace_context_comes_in_and_goes_out_whatever_its_sampled_flag(project: Project) -> None:
@@ -100,7 +116,8 @@ def test_trace_context_comes_in_and_goes_out_whatever_its_sampled_flag(project: 
 def test_a_response_keeps_its_status_headers_and_bytes(project: Project) -> None:
     project.typescript(
         "raw",
-        '    return new Response(new Uint8Array([0, 255, 1]), { status: 201, headers: { "x-a": "b", "content-type": "application/x-raw" } });',
+        '    const headers = { "x-a": "b", "content-type": "application/x-raw" };\n'
+        "    return new Response(new Uint8Array([0, 255, 1]), { status: 201, headers });",
     )
     project.typescript("empty", "    return new Response(null, { status: 204 });")
     with project.serving() as client:
@@ -118,11 +135,12 @@ def test_a_request_that_needs_the_database_is_recorded_with_its_calls_rows_and_s
 ) -> None:
     project.write(
         "schema/001.sql",
-        "CREATE TABLE users (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email text UNIQUE);",
+        "CREATE TABLE users (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email text UNIQUE)",
     )
     project.typescript(
         "create",
-        '    const [user] = await ctx.db.query({ table: "users", operation: "insert", data: { email: input.email } });\n'
+        "    const data = { email: input.email };\n"
+        '    const [user] = await ctx.db.query({ table: "users", operation: "insert", data });\n'
         '    ctx.log.info("made", { id: user.id });\n'
         "    return { id: user.id };",
     )
@@ -151,7 +169,7 @@ def test_a_request_that_needs_the_database_is_recorded_with_its_calls_rows_and_s
         assert again.status_code == 500
         why = project.json("why", "last")
         assert why["root_cause"]["type"] == "unique_violation"
-        assert (why["location"]["file"], why["location"]["line"]) == ("functions/create/index.ts", 6)
+        assert (why["location"]["file"], why["location"]["line"]) == ("functions/create/index.ts", 7)
         assert "ctx.db.query" in why["location"]["source"]
         assert why["previous_success"] == answer.headers["x-request-id"]
         assert json.loads(project.flux("query", "select count(*)::int as n from users", "--json").stdout) == [
