@@ -764,7 +764,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
                        FROM unnest(flux.trigger_arguments(relation)) WITH ORDINALITY AS a (argument, nth))
 $$;
 
--- Put capture on a table, or bring it up to date; a new one begins with an epoch. Takes a SHARE ROW EXCLUSIVE lock where there is something to do.
+-- Put capture on a table, or bring it up to date; a new one, or one that had a gap, begins with an epoch. Takes a SHARE ROW EXCLUSIVE lock where there is something to do.
 -- True if something was done.
 CREATE FUNCTION flux.capture_table(relation oid, reason text DEFAULT 'installed') RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -778,7 +778,9 @@ BEGIN
         RETURN false;
     END IF;
     EXECUTE format('LOCK TABLE ONLY %s IN SHARE ROW EXCLUSIVE MODE', relation::regclass);
-    present := EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = relation AND g.tgname IN ('!flux_insert', '!flux_capture'));
+    SELECT coalesce(bool_or(g.tgname = '~flux_truncate'), false)
+           AND coalesce(bool_or(g.tgname = '!flux_capture') OR count(*) FILTER (WHERE g.tgname IN ('!flux_insert', '!flux_update', '!flux_delete')) = 3, false)
+    INTO present FROM pg_trigger g WHERE g.tgrelid = relation AND g.tgenabled = 'A';
     PERFORM set_config('flux.installing', '1', true);
     FOR w IN SELECT t.tgname AS name FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
              WHERE t.tgrelid = relation AND f.pronamespace = 'flux'::regnamespace AND t.tgparentid = 0 AND NOT t.tgisinternal

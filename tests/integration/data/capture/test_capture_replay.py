@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import asyncpg
 import pytest
+
 from tests.integration.data.capture.owner import Owner, backward, forward
 
 SCHEMA = """

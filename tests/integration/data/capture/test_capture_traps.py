@@ -280,8 +280,12 @@ async def test_more_rows_than_are_held_in_memory_are_captured_in_pairs(owner: Ow
 
 async def test_a_function_of_flux_app_can_neither_read_nor_switch_off_the_log(owner: Owner) -> None:
     await owner.run("CREATE TABLE t (id int PRIMARY KEY)", "SET ROLE flux_app", "INSERT INTO t VALUES (1)")
-    for sql in ("SELECT * FROM flux.mutations", "ALTER TABLE t DISABLE TRIGGER ALL", "SELECT flux.capture_table('t'::regclass)",
-                "SET session_replication_role = replica"):  # fmt: skip
+    for sql in (
+        "SELECT * FROM flux.mutations",
+        "ALTER TABLE t DISABLE TRIGGER ALL",
+        "SELECT flux.capture_table('t'::regclass)",
+        "SET session_replication_role = replica",
+    ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await owner.run(sql)
     await owner.run("SELECT flux.enter()", "RESET ROLE")

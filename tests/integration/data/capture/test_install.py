@@ -127,7 +127,8 @@ async def test_functions_may_use_new_tables_sequences_and_schemas(owner: Owner) 
 async def test_new_partitions_of_the_record_stay_closed_to_functions(owner: Owner) -> None:
     await owner.run("SELECT flux.ensure_partitions(current_date + 30, current_date + 30)")
     open_to_functions = await owner.connection.fetch(
-        "SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'flux'::regnamespace AND c.relkind IN ('r', 'p', 'v')"
+        "SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'flux'::regnamespace "
+        "AND c.relkind IN ('r', 'p', 'v')"
         " AND has_table_privilege('flux_app', c.oid, 'SELECT, INSERT, UPDATE, DELETE')"
     )
     assert open_to_functions == []
