@@ -32,7 +32,8 @@ class Owner:
 
     async def context(self, request: str = REQUEST) -> None:
         await self.connection.execute(
-            "SELECT set_config('flux.ctx', $1 || '|' || to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD'), false)",
+            "SELECT set_config('flux.ctx', $1 || '|' || to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD'),"
+            " false)",
             request,
         )
 

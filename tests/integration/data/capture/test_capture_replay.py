@@ -1,4 +1,4 @@
-"""The log is true: played backward from the end it gives the beginning, forward the end, whatever happened between."""
+"""The log is true: played backward from the end it gives the beginning, forward the end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ CREATE TABLE plain (id int PRIMARY KEY, a text, b numeric, at timestamptz DEFAUL
 CREATE TABLE loose (a int, b text);
 CREATE TABLE pair (x int, y text, v float8, PRIMARY KEY (x, y));
 CREATE TABLE parent (id int PRIMARY KEY, v int);
-CREATE TABLE child (id serial PRIMARY KEY, parent int REFERENCES parent ON UPDATE CASCADE ON DELETE CASCADE, v int);
+CREATE TABLE child (id serial PRIMARY KEY, parent int REFERENCES parent ON UPDATE CASCADE ON DELETE CASCADE,
+                    v int);
 CREATE TABLE tree (id int PRIMARY KEY, up int REFERENCES tree ON UPDATE CASCADE ON DELETE SET NULL
                    DEFERRABLE INITIALLY DEFERRED, v int);
 CREATE TABLE part (id int, d int, v text, PRIMARY KEY (id, d)) PARTITION BY RANGE (d);

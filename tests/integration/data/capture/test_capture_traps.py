@@ -26,7 +26,8 @@ async def test_copy_and_upsert_and_merge_are_captured(owner: Owner) -> None:
 
 async def test_a_column_with_the_name_of_an_alias_does_not_stand_for_the_row(owner: Owner) -> None:
     await owner.run(
-        'CREATE TABLE t (r int PRIMARY KEY, "new" int, "old" int, i int, n int, was int, becomes int, flux_new int)',
+        'CREATE TABLE t (r int PRIMARY KEY, "new" int, "old" int, i int,'
+        " n int, was int, becomes int, flux_new int)",
         "INSERT INTO t VALUES (1, 2, 3, 4, 5, 6, 7, 8)",
         "UPDATE t SET n = 50",
     )
@@ -71,7 +72,8 @@ async def test_a_cast_to_json_that_throws_fails_nothing(owner: Owner) -> None:
 
 async def test_images_do_not_depend_on_the_session(owner: Owner) -> None:
     await owner.run(
-        "CREATE TABLE t (id int PRIMARY KEY, f float8, ts timestamptz, i interval, b bytea, n numeric, r tstzrange)",
+        "CREATE TABLE t (id int PRIMARY KEY, f float8, ts timestamptz, i interval, b bytea, n numeric,"
+        " r tstzrange)",
         "INSERT INTO t VALUES (1, 0.1::float8 + 0.2, '2026-01-01 00:00Z', '1 day 2 hours', '\\xff', 1e30,"
         " '[2026-01-01 00:00Z,)')",
         "SET extra_float_digits = -10",
@@ -132,7 +134,8 @@ async def test_what_fires_no_row_trigger_makes_an_epoch(owner: Owner) -> None:
         "DROP TABLE made",
     )
     assert await owner.epochs() == [
-        ("t", "created"), ("made", "create table as"), ("t", "rewrite"), ("t", "column dropped"), ("made", "dropped"),
+        ("t", "created"), ("made", "create table as"), ("t", "rewrite"), ("t", "column dropped"),
+        ("made", "dropped"),
     ]  # fmt: skip
 
 
@@ -273,7 +276,8 @@ async def test_more_rows_than_are_held_in_memory_are_captured_in_pairs(owner: Ow
     await owner.run("UPDATE t SET v = v + 1", "TRUNCATE flux.epochs")
     pairs = await owner.connection.fetchrow(
         "SELECT count(*) AS n, count(DISTINCT n) AS numbers, bool_and(before -> 'id' = after -> 'id'"
-        " AND (after ->> 'v')::int = (before ->> 'v')::int + 1) AS paired FROM flux.mutations WHERE op = 'UPDATE'"
+        " AND (after ->> 'v')::int = (before ->> 'v')::int + 1) AS paired"
+        " FROM flux.mutations WHERE op = 'UPDATE'"
     )
     assert tuple(pairs) == (20100, 20100, True)
 
