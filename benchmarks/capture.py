@@ -3,8 +3,8 @@
     python benchmarks/capture.py postgresql://postgres@/postgres?host=/path/of/socket
 
 The URL is a superuser's; a database is made and dropped. Transactions are BEGIN, one prepared statement,
-COMMIT through asyncpg with the context set; `bulk` is one UPDATE of 10,000 rows of nine columns, `bulk per row`
-the same on a table with a trigger of the user's. Ratios are of the lower quartiles.
+COMMIT through asyncpg with the context set; `bulk` is one UPDATE of 10,000 rows of nine columns,
+`bulk per row` the same on a table with a trigger of the user's. Ratios are of the lower quartiles.
 """
 
 from __future__ import annotations

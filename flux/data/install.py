@@ -60,8 +60,8 @@ class Status:
 async def install(connection: Connection) -> Installation:
     """Bring capture to every user table, and everything around it, up to date.
 
-    Idempotent; safe from several processes. Each table is done in a transaction of its own, so that no lock is
-    held for longer than its table needs; a table of somebody else's is reported, not fatal.
+    Idempotent; safe from several processes. Each table is done in a transaction of its own, so that no lock
+    is held for longer than its table needs; a table of somebody else's is reported, not fatal.
 
     Args:
         connection: of the owner, in no transaction; the migrations are applied.

@@ -1,7 +1,7 @@
 """Applies the project's schema files (`schema/*.sql`) to the user's database, once each, in name order.
 
-`flux db push` calls plan, shows it, then apply; `flux dev` does so at every reload. A file that was applied and
-then edited is drift: it is reported, never applied again.
+`flux db push` calls plan, shows it, then apply; `flux dev` does so at every reload. A file that was applied
+and then edited is drift: it is reported, never applied again.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ async def _apply_file(connection: Connection, file: SchemaFile) -> None:
         for statement in statements(file.text):
             if _ENDS.match(statement.text):
                 raise SchemaError(
-                    f"schema/{file.name}:{statement.line}: this ends the transaction that the file is applied in.",
+                    f"schema/{file.name}:{statement.line}: this ends the transaction of its file.",
                     "Take it out: each file is applied in a transaction of its own.",
                 )
             await connection.execute(statement.text)

@@ -1,7 +1,7 @@
 """Notes in flux.ticks, ten times a second while there is traffic, which transactions are committed.
 
-A tick (time, pg_current_snapshot) says what a reader at that time could see; replays of a window start from the
-last one before it. The sidecar owns one Ticker; every execution touches it.
+A tick (time, pg_current_snapshot) says what a reader at that time could see; replays of a window start from
+the last one before it. The sidecar owns one Ticker; every execution touches it.
 """
 
 from __future__ import annotations
