@@ -64,6 +64,7 @@ class Project:
 
     root: Path
     environment: dict[str, str]
+    command: tuple[str, ...] = (sys.executable, "-m", "flux")
     servers: list[Server] = field(default_factory=list)
 
     def write(self, path: str, text: str) -> Path:
@@ -90,7 +91,7 @@ class Project:
     ) -> subprocess.CompletedProcess[str]:
         """Run the CLI; asserts its exit code unless `code` is None."""
         done = subprocess.run(
-            [sys.executable, "-m", "flux", *arguments],
+            [*self.command, *arguments],
             cwd=self.root,
             env=self.environment,
             capture_output=True,
@@ -112,7 +113,7 @@ class Project:
         output = self.root / f"server-{len(self.servers)}.log"
         with output.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "flux", command, "--port", "0", *arguments],
+                [*self.command, command, "--port", "0", *arguments],
                 cwd=self.root,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,

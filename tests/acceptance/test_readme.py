@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import stat
 import subprocess
 import sys
@@ -75,11 +74,11 @@ def stranger(tmp_path: Path) -> Iterator[Project]:
     commands = tmp_path / "bin"
     commands.mkdir()
     script = commands / "flux"
-    script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m flux "$@"\n')
+    script.write_text(f"#!{sys.executable}\nfrom flux.cli import main\n\nmain()\n")
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     home = tmp_path / "home"
     home.mkdir()
-    project = Project(home, environment(COLUMNS="100"))
+    project = Project(home, environment(COLUMNS="100"), command=(str(script),))
     project.environment["PATH"] = f"{commands}{os.pathsep}{project.environment['PATH']}"
     yield project
     for server in project.servers:
