@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any, Self
@@ -42,10 +43,14 @@ from flux.recorder.spool import Spool
 from flux.recorder.telemetry import setup
 from flux.runtime.deno import DenoLauncher
 from flux.runtime.executor import Executor, Request
-from flux.runtime.pool import SubprocessEngine
+from flux.runtime.functions import discover
+from flux.runtime.pool import Launcher, SubprocessEngine
 from flux.runtime.python import PythonLauncher
 from flux.runtime.registry import Registry
 from flux.store.database import Store
+
+guests = logging.getLogger("flux.guest")
+"""What functions write outside any invocation."""
 
 
 class Application:
@@ -93,6 +98,7 @@ class Application:
     async def _open(self, config: Config, run_jobs: bool) -> None:
         self.config = config
         node = new_id()
+        engines = self._engines(config)
         self.store = store = await Store.open(config, application_name="flux", pool_size=4)
         self._stack.push_async_callback(store.close)
         async with store.internal() as connection:
@@ -125,18 +131,6 @@ class Application:
         self._secrets = Secrets(config.environment, redaction, config.master_key)
         self.database, self._fetch = database, fetch
 
-        slots = config.flux_dir / "guests"
-        env = {name: config.environment[name] for name in config.env if name in config.environment}
-        engines = {
-            "typescript": SubprocessEngine(
-                DenoLauncher(), slots_dir=slots, concurrency=config.concurrency, env=env, dev=config.dev
-            ),
-            "python": SubprocessEngine(
-                PythonLauncher(), slots_dir=slots, concurrency=config.concurrency, env=env, dev=config.dev
-            ),
-        }
-        for engine in engines.values():
-            self._stack.push_async_callback(engine.close)
         self.registry = registry = Registry(config, engines, recorder.deployed)
         self._stack.push_async_callback(registry.close)
         self.executor = Executor(
@@ -150,6 +144,28 @@ class Application:
         self.gateway = Gateway(config, registry, self.executor, internal)
         if run_jobs:
             self._worker = Worker(store, self._run_job, concurrency=config.job_concurrency, node=node)
+
+    def _engines(self, config: Config) -> dict[str, SubprocessEngine]:
+        """The engines, those that the project needs booting while Postgres starts."""
+        launchers: dict[str, Launcher] = {"typescript": DenoLauncher(), "python": PythonLauncher()}
+        env = {name: config.environment[name] for name in config.env if name in config.environment}
+        engines = {
+            runtime: SubprocessEngine(
+                launcher,
+                slots_dir=config.flux_dir / "guests",
+                concurrency=config.concurrency,
+                env=env,
+                dev=config.dev,
+                on_line=_stray_line,
+            )
+            for runtime, launcher in launchers.items()
+        }
+        needed = {source.runtime for source in discover(config.functions_dir, config).functions}
+        for runtime, engine in engines.items():
+            self._stack.push_async_callback(engine.close)
+            if runtime in needed:
+                self._stack.push_async_callback(_over, asyncio.create_task(engine.warm()))
+        return engines
 
     def _host(self, execution: Execution, context: Context, request: Request, deadline: float) -> Host:
         async def invoke(name: str, payload: bytes) -> Outcome:
@@ -238,9 +254,26 @@ def _response_value(body: bytes) -> bytes:
     return body
 
 
+async def _over(task: asyncio.Task[None]) -> None:
+    """Whether a spare came up shows when the first function is loaded; here it only has to be over."""
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _stray_line(guest: str, function: str | None, line: str) -> None:
+    guests.info("%s: %s", function or guest, line)
+
+
 def server_file(flux_dir: Path) -> Path:
     """Where a serving process says its address: `.flux/server.json`."""
     return flux_dir / "server.json"
+
+
+def withdraw(config: Config) -> None:
+    """Take the address back, if it is this process's."""
+    path = server_file(config.flux_dir)
+    with contextlib.suppress(OSError, ValueError):
+        if json.loads(path.read_text())["pid"] == os.getpid():
+            path.unlink()
 
 
 def announce(config: Config) -> None:

@@ -5,7 +5,6 @@ record.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 from collections.abc import AsyncIterator
@@ -18,7 +17,7 @@ from hypercorn.config import Config as HypercornConfig
 from watchfiles import awatch
 
 from flux.app import port
-from flux.app.application import Application, announce, server_file
+from flux.app.application import Application, announce, withdraw
 from flux.app.schema import FOLDER, push_files
 from flux.config import Config
 from flux.runtime.executor import Request, Result
@@ -89,8 +88,7 @@ async def serve(config: Config, audience: Audience) -> None:
             await server
             stop.set()
     finally:
-        with contextlib.suppress(OSError):
-            server_file(config.flux_dir).unlink()
+        withdraw(config)
         await app.close()
 
 
@@ -131,9 +129,10 @@ async def _apply_schema(app: Application, audience: Audience) -> list[str]:
 
 async def _watch(app: Application, audience: Audience, stop: asyncio.Event) -> None:
     config = app.config
+    schema = config.root / FOLDER
     async for paths in _changes(config.root, stop):
         try:
-            if any(path.suffix == ".sql" and path.parent == config.root / FOLDER for path in paths):
+            if any(schema in (path, path.parent) for path in paths):
                 await _apply_schema(app, audience)
             if any(path.name in ("flux.toml", ".env") and path.parent == config.root for path in paths):
                 audience.trouble("flux.toml or .env has changed.", "Restart `flux dev` to use it.")

@@ -72,4 +72,5 @@ def _run(config: Config, printer: Printer) -> None:
     logging.basicConfig(
         level=logging.WARNING, format="  %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
+    logging.getLogger("flux.guest").setLevel(logging.INFO)
     uvloop.run(run_server(config, printer))

@@ -119,24 +119,23 @@ class Gateway:
             _PROPAGATOR.extract(named, _ROOT_CONTEXT, _CARRIER) if "traceparent" in named else _ROOT_CONTEXT
         )
         extra: list[tuple[bytes, bytes]] = []
-        rejected = await self._read(request, receive, named)
-        if rejected is None:
-            if match is None:
-                rejected = 404, Failure(type="NotFound", message=f"No function has the route {path}.")
-            elif isinstance(match, NotAllowed):
-                allowed = ", ".join(match.allowed)
-                extra.append((b"allow", allowed.encode()))
-                message = f"{path} takes {allowed}, not {method}."
-                if self._config.dev:
-                    message += f" Try: {listing.curl(self._config, match.allowed[0], path)}"
-                rejected = 405, Failure(type="MethodNotAllowed", message=message)
-            else:
-                request.function = match.function
-                request.params = match.params
-                served = self._registry.get(match.function)
-                if served is not None:
-                    request.route = request.attributes[semconv.HTTP_ROUTE] = served.route
-                rejected = self._input(request, named)
+        rejected: tuple[int, Failure] | None
+        if match is None:
+            rejected = 404, Failure(type="NotFound", message=f"No function has the route {path}.")
+        elif isinstance(match, NotAllowed):
+            allowed = ", ".join(match.allowed)
+            extra.append((b"allow", allowed.encode()))
+            message = f"{path} takes {allowed}, not {method}."
+            if self._config.dev:
+                message += f" Try: {listing.curl(self._config, match.allowed[0], path)}"
+            rejected = 405, Failure(type="MethodNotAllowed", message=message)
+        else:
+            request.function = match.function
+            request.params = match.params
+            served = self._registry.get(match.function)
+            if served is not None:
+                request.route = request.attributes[semconv.HTTP_ROUTE] = served.route
+            rejected = await self._read(request, receive, named) or self._input(request, named)
         request.rejected = rejected
         result = await self._executor.execute(request)
         if rejected is not None and rejected[0] == 499:
