@@ -35,9 +35,16 @@ def project_config() -> Config:
 @asynccontextmanager
 async def reader() -> AsyncIterator[Reader]:
     """A Reader of the project's record for the length of one command."""
-    from flux.app.reader import open_reader
+    from flux.app.reader import Recover, open_reader
+    from flux.recorder.orphans import any_orphan
 
-    opened = await open_reader(project_config())
+    config = project_config()
+    recover: Recover | None = None
+    if any_orphan(config.spool_dir):
+        from flux.app.leftovers import drain_leftovers
+
+        recover = drain_leftovers
+    opened = await open_reader(config, recover=recover)
     try:
         yield opened
     finally:

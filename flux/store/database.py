@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import asyncpg
-from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from flux.config import Config
 from flux.errors import StoreError
 from flux.store import embedded, faults, roles
 from flux.store import migrate as migrations
 from flux.store.embedded import Lease
+from flux.store.untraced import untraced
 
 OLDEST = 14
 """The oldest major version of Postgres that Flux works with."""
@@ -40,7 +40,7 @@ class Store:
         connect_args: for asyncpg.connect as owner.
         app_connect_args: for asyncpg.connect as `flux_app`, or as owner where that role can't be made.
         embedded: whether the server is Flux's own under .flux/.
-        protected: whether functions run as a role that can't touch `flux.*`.
+        protected: whether functions run as a role that can't touch `flux.*`; False where none will run.
     """
 
     def __init__(
@@ -62,7 +62,13 @@ class Store:
 
     @classmethod
     async def open(
-        cls, config: Config, *, application_name: str, pool_size: int = 4, migrate: bool = True
+        cls,
+        config: Config,
+        *,
+        application_name: str,
+        pool_size: int = 4,
+        migrate: bool = True,
+        functions: bool = True,
     ) -> Store:
         """Reach the project's Postgres, starting the embedded one if need be.
 
@@ -71,6 +77,8 @@ class Store:
             application_name: what the connections call themselves in pg_stat_activity.
             pool_size: most owner connections held.
             migrate: bring the schema up to date and make `flux_app`; False only looks.
+            functions: whether their role is wanted. A command that only reads leaves it alone, which saves it
+                a second connection.
 
         Raises:
             StoreError: it can't be started or reached, or is too old; the message never shows the password.
@@ -78,7 +86,7 @@ class Store:
         """
         lease: Lease | None = None
         pool: asyncpg.Pool | None = None
-        with suppress_instrumentation():
+        with untraced():
             try:
                 if config.database_url is None:
                     given = config.environment.get("FLUX_POSTGRES_BIN")
@@ -91,7 +99,7 @@ class Store:
                     _check_version(connection)
                     if migrate:
                         await migrations.apply(connection)
-                    app = await _app_args(config, owner, connection, make=migrate)
+                    app = await _app_args(config, owner, connection, make=migrate) if functions else None
             except BaseException:
                 if pool is not None:
                     pool.terminate()
@@ -103,7 +111,7 @@ class Store:
     @asynccontextmanager
     async def internal(self) -> AsyncIterator[Any]:
         """An owner connection for Flux's own statements; nothing that runs inside is traced."""
-        with suppress_instrumentation():
+        with untraced():
             try:
                 async with self.records.acquire() as connection:
                     yield connection
@@ -118,7 +126,7 @@ class Store:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._guard
         try:
-            with suppress_instrumentation():
+            with untraced():
                 async with asyncio.timeout(_CLOSE_TIMEOUT):
                     await self.records.close()
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):

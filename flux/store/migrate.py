@@ -93,10 +93,11 @@ async def apply(
             `flux` of something else is in the way, or a migration failed (nothing of it is left).
     """
     wanted = read() if migrations is None else list(migrations)
-    if await connection.fetchval("SELECT to_regclass('flux.migrations') IS NOT NULL"):
+    # One query, and no lock, where nothing is to be done: every command that reads comes this way.
+    try:
         if not await _pending(connection, wanted):
             return []
-    else:
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
         await _bootstrap(connection)
     applied: list[str] = []
     while (name := await _apply_next(connection, wanted)) is not None:

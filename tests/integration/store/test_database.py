@@ -9,11 +9,16 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from flux.config import Config
 from flux.errors import StoreError
@@ -63,6 +68,46 @@ async def test_internal_statements_are_not_traced(store: Store) -> None:
     async with store.internal():
         assert not is_instrumentation_enabled()
     assert is_instrumentation_enabled()
+
+
+async def test_internal_statements_are_no_spans_where_asyncpg_is_instrumented(store_config: Config) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    instrumentor = AsyncPGInstrumentor()
+    instrumentor.instrument(tracer_provider=provider, skip_dep_check=True)
+    try:
+        async with await Store.open(store_config, application_name="st_test") as store:
+            async with store.internal() as connection:
+                await connection.fetchval("SELECT 1")
+                async with connection.transaction():
+                    await connection.execute("SELECT 2")
+            assert exporter.get_finished_spans() == ()
+            # As a user's own connection would be.
+            async with store.records.acquire() as connection:
+                await connection.fetchval("SELECT 3")
+        assert "SELECT 3" in [span.attributes["db.statement"] for span in exporter.get_finished_spans()]
+    finally:
+        instrumentor.uninstrument()
+        provider.shutdown()
+
+
+async def test_a_reading_command_opens_one_connection(store_config: Config, postgres_url: str) -> None:
+    opened: list[str] = []
+    original = asyncpg.connect_utils._connect
+
+    async def counted(**arguments: Any) -> Any:
+        opened.append(arguments["server_settings"]["application_name"])
+        return await original(**arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncpg.connect_utils, "_connect", counted)
+        store = await Store.open(store_config, application_name="st_read", pool_size=1, functions=False)
+        async with store, store.internal() as connection:
+            assert await connection.fetchval("SELECT 1") == 1
+            assert not store.protected
+            assert store.app_connect_args == store.connect_args
+    assert opened == ["st_read"]
 
 
 async def test_functions_get_a_role_that_cannot_touch_the_record(store: Store) -> None:

@@ -57,6 +57,26 @@ async def test_only_what_is_missing_is_applied(connection: asyncpg.Connection) -
     assert await migrate.apply(connection, [FIRST, SECOND]) == ["0002_second"]
 
 
+async def test_where_nothing_is_missing_one_query_says_so(
+    connection: asyncpg.Connection, empty_database_url: str
+) -> None:
+    await migrate.apply(connection)
+    asked: asyncio.Queue[str] = asyncio.Queue()
+    migrating = await asyncpg.connect(empty_database_url)
+    try:
+        await migrating.fetchval("SELECT pg_advisory_lock($1)", migrate.LOCK)
+        with connection.query_logger(lambda record: asked.put_nowait(record.query)):
+            async with asyncio.timeout(5):
+                assert await migrate.apply(connection) == []
+            await connection.execute("SELECT 'end'")
+            assert [await asked.get(), await asked.get()] == [
+                "SELECT name, sha256 FROM flux.migrations",
+                "SELECT 'end'",
+            ]
+    finally:
+        await migrating.close()
+
+
 async def test_eight_processes_at_once_apply_each_migration_once(
     connection: asyncpg.Connection, empty_database_url: str
 ) -> None:
