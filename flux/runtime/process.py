@@ -37,6 +37,8 @@ MOST_HELD = 512 * 2**20
 """Bytes of arguments of open calls that one process may hold."""
 MOST_UNREAD = 256 * 2**20
 """Bytes of replies that may wait for a guest to read them."""
+MOST_CANCELLED = 10_000
+"""Invocations given up that are remembered: of them a guest may still say something."""
 HIGH_WATER = 4 * 2**20
 
 CALLS = frozenset(
@@ -99,7 +101,7 @@ class GuestProcess(asyncio.Protocol):
         self._outgoing: list[bytes] = []
         self._tail: collections.deque[str] = collections.deque(maxlen=20)
         self._runs: dict[int, _Run] = {}
-        self._cancelled: set[int] = set()
+        self._cancelled: dict[int, None] = {}
         self._last = 0
         self._held = 0
         self._calls: set[asyncio.Task[None]] = set()
@@ -288,7 +290,7 @@ class GuestProcess(asyncio.Protocol):
                 error.guest, error.invocation = self.name, number
             raise
         finally:
-            if not run.answer.done():
+            if run.answer.cancelled() or not run.answer.done():
                 run.answer.cancel()
                 self._withdraw(number)
             run.timer.cancel()
@@ -309,7 +311,9 @@ class GuestProcess(asyncio.Protocol):
     def _withdraw(self, number: int) -> None:
         """Nobody waits for this invocation any more: tell the guest, ignore what it still says of it."""
         if not self._dead:
-            self._cancelled.add(number)
+            self._cancelled[number] = None
+            if len(self._cancelled) > MOST_CANCELLED:
+                del self._cancelled[next(iter(self._cancelled))]
             self._write(encode({"t": "cancel", "i": number}))
 
     def _expire(self, run: _Run) -> None:
@@ -471,7 +475,6 @@ class GuestProcess(asyncio.Protocol):
         run = self._runs.get(number)
         if run is None or run.answer.done():
             if number in self._cancelled:
-                self._cancelled.discard(number)
                 return
             raise RuntimeFault(f"an end of invocation {str(number)[:40]}, which is not running")
         assert self.deployment is not None

@@ -11,6 +11,14 @@ import time
 from typing import Any
 
 wire = socket.socket(fileno=0)
+cancelled: list[int] = []
+LATE: dict[str, dict[str, Any]] = {
+    "done": {"t": "done"},
+    "error": {"t": "error", "error": {"type": "E", "message": "late"}},
+    "call": {"t": "call", "n": 7, "op": "db.sql"},
+    "note": {"t": "note", "n": 8, "op": "log"},
+    "abort": {"t": "abort", "n": 7},
+}
 
 
 def send(header: dict[str, Any], body: bytes = b"") -> None:
@@ -55,6 +63,13 @@ def act(i: int, what: str) -> None:
     elif what == "done twice":
         send({"t": "done", "i": i}, b"1")
         send({"t": "done", "i": i}, b"1")
+    elif what == "cancelled":
+        send({"t": "done", "i": i}, json.dumps(cancelled).encode())
+    elif what.startswith("late "):
+        for number in cancelled:
+            for kind in what.split()[1:]:
+                send({**LATE[kind], "i": number}, b"{}")
+        send({"t": "done", "i": i}, b'"late"')
     elif what == "stop reading":
         for n in range(1, 2000):
             send({"t": "call", "i": i, "n": n, "op": "fetch"}, b"{}")
@@ -85,6 +100,8 @@ def main() -> None:
             act(header["i"], json.loads(body))
         elif header["t"] == "reply":
             send({"t": "done", "i": header["i"]}, body or b'"error"')
+        elif header["t"] == "cancel":
+            cancelled.append(header["i"])
         elif header["t"] == "ping":
             send({"t": "pong", "k": header["k"]})
 

@@ -211,6 +211,41 @@ async def test_a_caller_that_gives_up_cancels_its_invocation_and_calls(process: 
     assert await do(process, "echo") == "echo"
 
 
+async def test_a_caller_that_gives_up_has_its_invocation_cancelled_in_the_guest(
+    process: GuestProcess,
+) -> None:
+    silent = '{"t": "note", "i": "i", "n": 1, "op": "log"}'
+    host = ScriptedHost()
+    running = asyncio.create_task(do(process, silent, host))
+    while not host.notes:
+        await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert await do(process, "cancelled") == [1]
+
+
+@pytest.mark.parametrize(
+    "late", ["done", "error", "call", "note", "abort", "done done", "call done call", "error done"]
+)
+async def test_what_a_guest_still_says_of_an_invocation_given_up_is_ignored(
+    process: GuestProcess, late: str
+) -> None:
+    silent = '{"t": "note", "i": "i", "n": 1, "op": "log"}'
+    given_up, other = ScriptedHost(), ScriptedHost()
+    running = asyncio.create_task(do(process, silent, given_up))
+    while not given_up.notes:
+        await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    with pytest.raises(DeadlineExceeded):
+        await do(process, silent, timeout=0.1)
+    assert await do(process, f"late {late}", other) == "late"
+    assert (given_up.calls, other.calls) == ([], [])
+    assert await do(process, "echo") == "echo"
+
+
 async def test_a_guest_that_stops_reading_is_killed_before_memory_runs_out(
     process: GuestProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
