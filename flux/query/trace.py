@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
-from datetime import date
 from typing import Any
 
-from asyncpg import Connection, Record
+from asyncpg import Connection
 
 from flux.query import shapes
 from flux.query.find import Found
+from flux.query.parts import Columns, Parts
 from flux.query.queries import Q
 from flux.query.shapes import Shape
 
@@ -25,30 +24,24 @@ async def load(connection: Connection[Any], found: Found) -> Shape:
         An execution in full with `spans, host_calls, mutations, logs, warnings`; `children` holds the same
         for each execution that it invoked, in order of their start.
     """
-    request_ids, days = [found.request_id], [found.day]
-    calls = await connection.fetch(Q.host_calls, request_ids, days)
-    if any(call["op"] in ("invoke", "queue.push") for call in calls):
+    rows = await connection.fetch(Q.trace, found.request_id, found.day)
+    parts = Parts(rows)
+    if any(call["op"] in ("invoke", "queue.push") for call in parts.of(found.request_id, "host_call")):
         below = await connection.fetch(Q.descendants, found.request_id, found.day, MOST_CHILDREN)
         if below:
-            request_ids += [row["request_id"] for row in below]
-            days = _distinct([found.day, *(row["day"] for row in below)])
-            calls = await connection.fetch(Q.host_calls, request_ids, days)
-    executions = await connection.fetch(Q.execution, request_ids, days)
-    spans = _by_request(await connection.fetch(Q.spans, request_ids, days))
-    mutations = _by_request(await connection.fetch(Q.mutations, request_ids, days))
-    logs = _by_request(await connection.fetch(Q.logs, request_ids, days))
-    by_call = _by_request(calls)
+            rows += await connection.fetchmany(Q.trace, [(row["request_id"], row["day"]) for row in below])
+            parts = Parts(rows)
     documents: dict[str, Shape] = {}
-    for row in executions:
+    for row in parts.executions:
         request_id = row["request_id"]
-        host_calls = [shapes.host_call(call) for call in by_call[request_id]]
+        host_calls = [shapes.host_call(call) for call in parts.of(request_id, "host_call")]
         document = shapes.execution_in_full(row)
         warnings = document.pop("warnings")
         document |= {
-            "spans": [shapes.span(span) for span in spans[request_id]],
+            "spans": [shapes.span(span) for span in parts.of(request_id, "span")],
             "host_calls": host_calls,
-            "mutations": attribute(mutations[request_id], host_calls),
-            "logs": [shapes.log(line) for line in logs[request_id]],
+            "mutations": attribute(parts.of(request_id, "mutation"), host_calls),
+            "logs": [shapes.log(line) for line in parts.of(request_id, "log")],
             "warnings": warnings,
             "children": [],
         }
@@ -60,7 +53,7 @@ async def load(connection: Connection[Any], found: Found) -> Shape:
     return documents[found.request_id]
 
 
-def attribute(rows: Iterable[Record], host_calls: list[Shape]) -> list[Shape]:
+def attribute(rows: Iterable[Columns], host_calls: list[Shape]) -> list[Shape]:
     """Mutations with the host call, and so the span, that made each.
 
     A row announced by a trigger carries its call's seq; a committed row belongs to the call whose order
@@ -83,14 +76,3 @@ def attribute(rows: Iterable[Record], host_calls: list[Shape]) -> list[Shape]:
             )
         found.append(shapes.mutation(row, span_id=spans.get(seq), seq=seq))
     return found
-
-
-def _by_request(rows: Iterable[Record]) -> dict[str, list[Record]]:
-    grouped: dict[str, list[Record]] = defaultdict(list)
-    for row in rows:
-        grouped[row["request_id"]].append(row)
-    return grouped
-
-
-def _distinct(days: list[date]) -> list[date]:
-    return list(dict.fromkeys(days))
