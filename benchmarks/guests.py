@@ -117,9 +117,8 @@ async def measure(guest: DeploymentGuest, name: str, profile: bool) -> None:
             await load(guest, calls)
             times.append((time.process_time() - began) / INVOCATIONS * 1e6)
     bare, full = min(took[0]), min(took[CALLS])
-    print(
-        f"{name:7} {bare:6.1f} µs an invocation, {(full - bare) / CALLS:5.1f} µs a call more ({CALLS} calls: {full:.1f})"
-    )
+    more = (full - bare) / CALLS
+    print(f"{name:7} {bare:6.1f} µs an invocation, {more:5.1f} µs a call more ({CALLS} calls: {full:.1f})")
     if profile:
         for calls in took:
             profiler = cProfile.Profile()

@@ -26,7 +26,11 @@ Header = dict[str, Any]
 
 def encode(header: Header, body: bytes = b"") -> bytes:
     """One frame."""
-    head = orjson.dumps(header)
+    return frame(orjson.dumps(header), body)
+
+
+def frame(head: bytes, body: bytes) -> bytes:
+    """One frame whose header is JSON text already."""
     return b"".join((_HEAD.pack(4 + len(head) + len(body), len(head)), head, body))
 
 
@@ -36,7 +40,7 @@ class Decoder:
     """
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._rest = bytearray()
 
     def feed(self, data: bytes) -> Iterator[tuple[Header, bytes]]:
         """Add `data`; yield each frame it completes.
@@ -44,26 +48,44 @@ class Decoder:
         Raises:
             RuntimeFault: the bytes are not this protocol (a forged or broken frame).
         """
-        buffer = self._buffer
-        buffer += data
-        at, size = 0, len(buffer)
+        rest = self._rest
+        if rest:
+            rest += data
+            if not self._complete():
+                return
+            data = bytes(rest)
+            rest.clear()
+        at, size = 0, len(data)
         try:
-            while size - at >= _HEAD.size:
-                length, head = _HEAD.unpack_from(buffer, at)
-                if length > LARGEST_FRAME or head > LARGEST_HEADER or head + 4 > length:
-                    raise RuntimeFault("The guest broke the protocol: a frame of impossible size.")
-                if size - at < 4 + length:
-                    break
-                start = at + _HEAD.size
+            while size - at >= 8:
+                length, head = _HEAD.unpack_from(data, at)
+                _check(length, head)
                 end = at + 4 + length
+                if end > size:
+                    break
+                start = at + 8
                 try:
-                    header = orjson.loads(memoryview(buffer)[start : start + head])
+                    header = orjson.loads(data[start : start + head])
                 except orjson.JSONDecodeError as error:
                     raise RuntimeFault("The guest broke the protocol: a header that is not JSON.") from error
-                if not isinstance(header, dict):
+                if type(header) is not dict:
                     raise RuntimeFault("The guest broke the protocol: a header that is not an object.")
-                body = bytes(memoryview(buffer)[start + head : end])
+                body = data[start + head : end]
                 at = end
                 yield cast(Header, header), body
         finally:
-            del buffer[:at]
+            rest += memoryview(data)[at:]
+
+    def _complete(self) -> bool:
+        """Whether what is kept completes a frame, so that a large one is copied once and not with each
+        chunk."""
+        if len(self._rest) < 8:
+            return False
+        length, head = _HEAD.unpack_from(self._rest)
+        _check(length, head)
+        return 4 + int(length) <= len(self._rest)
+
+
+def _check(length: int, head: int) -> None:
+    if length > LARGEST_FRAME or head > LARGEST_HEADER or head + 4 > length:
+        raise RuntimeFault("The guest broke the protocol: a frame of impossible size.")

@@ -1,4 +1,4 @@
-"""One guest process: frames over a socketpair, invocations in flight, host calls answered. Used by the pool.
+"""One guest process: its start, its code, its deadlines and its end. Used by the pool.
 
 Every language's guest is one. Whatever it does (dies, hangs, forges frames, stops reading), each invocation
 ends: with a Reply, or with a FunctionError, DeadlineExceeded or GuestDied. A guest that breaks the protocol
@@ -10,71 +10,32 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import math
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from flux.errors import DeadlineExceeded, FluxError, FunctionError, GuestDied, RuntimeFault
+from flux.errors import DeadlineExceeded, FunctionError, GuestDied, RuntimeFault
 from flux.host.protocol import Host
-from flux.record.call import HostCall
 from flux.runtime import spawn
+from flux.runtime.connection import Connection
 from flux.runtime.deployment import Deployment
 from flux.runtime.engine import Invocation, Reply
-from flux.runtime.frames import Decoder, Header, encode
+from flux.runtime.frames import Header, encode
+from flux.runtime.inflight import InFlight, Run
+from flux.runtime.pulse import Pulse
 from flux.runtime.thrown import function_error
 
-PONG_WITHIN = 0.02
-"""Seconds that a guest has to answer a ping at a deadline before it counts as blocked and is killed."""
-BUSY_AFTER = 0.1
-"""Seconds without an answer to a ping after which new invocations go elsewhere."""
-CANCEL_WITHIN = 0.5
-"""Seconds that cancelled host calls may take to wind up before the invocation ends without them."""
-MOST_OPEN_CALLS = 10_000
-"""Host calls that one invocation may have open; the guest refuses more by itself."""
-MOST_HELD = 512 * 2**20
-"""Bytes of arguments of open calls that one process may hold."""
-MOST_UNREAD = 256 * 2**20
-"""Bytes of replies that may wait for a guest to read them."""
-MOST_CANCELLED = 10_000
-"""Invocations given up that are remembered: of them a guest may still say something."""
-HIGH_WATER = 4 * 2**20
-
-CALLS = frozenset(
-    {
-        "db.query",
-        "db.sql",
-        "db.begin",
-        "db.commit",
-        "db.rollback",
-        "fetch",
-        "queue.push",
-        "invoke",
-        "secrets.get",
-        "sleep",
-    }
-)
-NOTES = frozenset({"log", "span.start", "span.end"})
+PING_BEFORE = 0.02
+"""Seconds before a deadline at which the guest is asked for a sign of life, so that one that is blocked is
+known soon after it."""
+_TICK = 0.001
+"""Timers of the event loop may be early by that much."""
 
 
-class _Run:
-    """An invocation in flight."""
-
-    __slots__ = ("answer", "host", "last", "number", "open", "settled", "timeout", "timer")
-
-    def __init__(self, number: int, host: Host, answer: asyncio.Future[Reply], timeout: float) -> None:
-        self.number = number
-        self.host = host
-        self.answer = answer
-        self.timeout = timeout
-        self.last = 0
-        self.open: dict[int, asyncio.Task[None]] = {}
-        self.settled: asyncio.Future[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
-
-
-class GuestProcess(asyncio.Protocol):
+class GuestProcess:
     """A guest process and what is in flight in it. Made by `start`; belongs to one event loop.
 
     Attributes:
@@ -95,22 +56,16 @@ class GuestProcess(asyncio.Protocol):
         self._popen = popen
         self._on_line = on_line
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
+        self._connection = Connection(take=self._take, breach=self.kill, lost=self._lost)
+        self._inflight = InFlight(name, self._connection)
+        self._runs = self._inflight.runs
+        self._pulse = Pulse(self._connection, self._stopped)
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = math.inf
         self._errors: asyncio.BaseTransport | None = None
-        self._decoder = Decoder()
-        self._outgoing: list[bytes] = []
         self._tail: collections.deque[str] = collections.deque(maxlen=20)
-        self._runs: dict[int, _Run] = {}
-        self._cancelled: dict[int, None] = {}
-        self._last = 0
-        self._held = 0
-        self._calls: set[asyncio.Task[None]] = set()
-        self._writable: asyncio.Future[None] | None = None
         self._idle: asyncio.Future[None] | None = None
         self._milestone: asyncio.Future[Header] | None = None
-        self._pings = 0
-        self._pinged: float | None = None
-        self._heard = 0.0
         self._reason: str | None = None
         self._dead = False
         self._eof: asyncio.Future[None] = self._loop.create_future()
@@ -151,7 +106,7 @@ class GuestProcess(asyncio.Protocol):
             assert popen.stderr is not None
             lines = spawn.Lines(process._line)
             process._errors, _ = await loop.connect_read_pipe(lambda: lines, popen.stderr)
-            await loop.create_unix_connection(lambda: process, sock=socket)
+            await loop.create_unix_connection(lambda: process._connection, sock=socket)
             header = await asyncio.wait_for(booted, timeout)
         except TimeoutError as error:
             await process.drain(0)
@@ -180,8 +135,9 @@ class GuestProcess(asyncio.Protocol):
         """
         self.deployment = deployment
         self._bundle = str(bundle)
+        self._inflight.loaded(deployment, self._bundle)
         ready = self._expect()
-        self._write(encode({"t": "start", **header}))
+        self._connection.write(encode({"t": "start", **header}))
         try:
             answer = await asyncio.wait_for(ready, timeout)
         except TimeoutError as error:
@@ -215,20 +171,14 @@ class GuestProcess(asyncio.Protocol):
         return len(self._runs)
 
     @property
-    def busy(self) -> bool:
-        """Whether its event loop has been blocked for a while, as far as is known without waiting.
+    def usable(self) -> bool:
+        """Whether it takes new invocations."""
+        return not (self._dead or self.retired)
 
-        Asking one that has been silent sends a ping; a later question finds it answered or not.
-        """
-        if not self._runs or self._dead:
-            return False
-        now = self._loop.time()
-        if now - self._heard < BUSY_AFTER:
-            return False
-        if self._pinged is None:
-            self._ping(now)
-            return False
-        return now - self._pinged > BUSY_AFTER
+    @property
+    def busy(self) -> bool:
+        """Whether its event loop has been blocked for a while, as far as is known without waiting."""
+        return bool(self._runs) and not self._dead and self._pulse.slow
 
     def on_death(self, call: Callable[[], None]) -> None:
         """Have `call` called once when the process has died."""
@@ -265,70 +215,70 @@ class GuestProcess(asyncio.Protocol):
         """Run the loaded function once; see `Guest.invoke`."""
         if self._dead:
             raise GuestDied(f"The guest {self.name} has ended.")
-        self._last += 1
-        number = self._last
-        run = _Run(number, host, self._loop.create_future(), invocation.timeout)
-        self._runs[number] = run
-        run.timer = self._loop.call_later(invocation.timeout, self._expire, run)
+        inflight = self._inflight
+        run = inflight.begin(host, invocation.timeout)
+        if invocation.timeout > 2 * PING_BEFORE:
+            run.due -= PING_BEFORE
+        if run.due < self._alarm_at:
+            self._set_alarm(run.due)
         try:
-            if self._writable is not None:
-                waiting: set[asyncio.Future[Any]] = {self._writable, run.answer}
+            if self._connection.writable is not None:
+                waiting: set[asyncio.Future[Any]] = {self._connection.writable, run.answer}
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if not run.answer.done():
-                self._write(_invoke_frame(number, invocation))
+                inflight.send(run, invocation)
             try:
                 reply = await run.answer
             except FunctionError:
-                await self._settle(run)
+                await inflight.settle(run)
                 self.served += 1
                 raise
-            await self._settle(run)
+            if run.open:
+                await inflight.settle(run)
             self.served += 1
             return reply
-        except FluxError as error:
-            if isinstance(error, RuntimeFault):
-                error.guest, error.invocation = self.name, number
+        except RuntimeFault as error:
+            error.guest, error.invocation = self.name, run.number
             raise
         finally:
-            if run.answer.cancelled() or not run.answer.done():
-                run.answer.cancel()
-                self._withdraw(number)
-            run.timer.cancel()
-            del self._runs[number]
-            if run.open:
-                await self._abandon(run)
+            await inflight.end(run)
             if self._idle is not None and not self._runs:
                 if not self._idle.done():
                     self._idle.set_result(None)
                 self._idle = None
 
-    async def _settle(self, run: _Run) -> None:
-        """The handler has settled: wait for the calls it left open, until the deadline."""
-        if run.open:
-            run.settled = self._loop.create_future()
-            await run.settled
+    # Deadlines
 
-    def _withdraw(self, number: int) -> None:
-        """Nobody waits for this invocation any more: tell the guest, ignore what it still says of it."""
+    def _set_alarm(self, at: float) -> None:
+        """Have what is due looked at then. One timer serves all invocations: few of them come to it."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = at
+        self._alarm = None if at == math.inf else self._loop.call_at(at, self._look)
+
+    def _look(self) -> None:
+        self._alarm, self._alarm_at = None, math.inf
+        now = self._loop.time() + _TICK
+        for run in [run for run in self._runs.values() if run.due <= now]:
+            if run.deadline <= now:
+                run.due = math.inf
+                self._expire(run)
+            else:
+                run.due = run.deadline
+                if not run.answer.done():
+                    self._pulse.ping()
         if not self._dead:
-            self._cancelled[number] = None
-            if len(self._cancelled) > MOST_CANCELLED:
-                del self._cancelled[next(iter(self._cancelled))]
-            self._write(encode({"t": "cancel", "i": number}))
+            self._set_alarm(min((run.due for run in self._runs.values()), default=math.inf))
 
-    def _expire(self, run: _Run) -> None:
+    def _expire(self, run: Run) -> None:
         if run.answer.done():
-            if run.settled is not None and not run.settled.done():
-                run.settled.set_result(None)
+            self._inflight.cut_off(run)
             return
-        self._withdraw(run.number)
         function = self.deployment.function if self.deployment else self.name
-        run.answer.set_exception(
-            DeadlineExceeded(f"`{function}` did not answer within {run.timeout * 1000:.0f} ms.")
-        )
+        text = f"`{function}` did not answer within {run.timeout * 1000:.0f} ms."
+        self._inflight.fail(run, DeadlineExceeded(text))
         if not self._dead:
-            self._ping(self._loop.time())
-            self._loop.call_later(PONG_WITHIN, self._suspect, self._pings)
+            self._pulse.judge()
         self._retire()
 
     def _retire(self) -> None:
@@ -338,86 +288,22 @@ class GuestProcess(asyncio.Protocol):
             for call in callbacks:
                 call()
 
-    def _suspect(self, ping: int) -> None:
-        """A pong may have come while our own loop was busy: read once more before judging."""
-        if self._pinged is not None and self._pings == ping:
-            self._loop.call_later(0.002, self._kill_if_blocked, ping)
-
-    def _kill_if_blocked(self, ping: int) -> None:
-        if self._pinged is not None and self._pings == ping and not self._dead:
+    def _stopped(self) -> None:
+        if not self._dead:
             self.kill("its event loop was blocked past a deadline")
 
-    def _ping(self, now: float) -> None:
-        if self._pinged is None:
-            self._pinged = now
-            self._pings += 1
-            self._write(encode({"t": "ping", "k": self._pings}))
-
-    async def _abandon(self, run: _Run) -> None:
-        tasks = set(run.open.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks, timeout=CANCEL_WITHIN)
-
-    async def _perform(self, run: _Run, call: HostCall) -> None:
-        """One host call. The reply is written in the step in which the outcome is known: that step is its
-        place in the order."""
-        try:
-            outcome = await run.host.perform(call)
-            header: Header = {"t": "reply", "i": run.number, "n": call.n, "now": outcome.now_ns // 1000}
-            body = b""
-            if outcome.error is not None:
-                error = outcome.error
-                header["error"] = {"type": error.type, "message": error.message, "detail": error.detail}
-            elif outcome.result is not None:
-                body = outcome.result
-            self._write(encode(header, body))
-        except FluxError as error:
-            self._fail(run, error)
-        except Exception as error:
-            fault = RuntimeFault(
-                f"The host call {call.op} failed inside Flux: {type(error).__name__}: {error}"
-            )
-            fault.__cause__ = error
-            self._fail(run, fault)
-
-    def _fail(self, run: _Run, error: FluxError) -> None:
-        if not run.answer.done():
-            self._withdraw(run.number)
-            run.answer.set_exception(error)
-
     # Frames
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socket is ours."""
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=HIGH_WATER)
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes from the guest: act on the frames that they complete."""
-        if self._dead:
-            return
-        self._heard = self._loop.time()
-        try:
-            for header, body in self._decoder.feed(data):
-                self._take(header, body)
-                if self._dead:
-                    return
-        except RuntimeFault as fault:
-            self.kill(f"it broke the protocol: {fault.message}")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            self.kill(f"it broke the protocol: a malformed frame ({type(error).__name__}: {error})")
 
     def _take(self, header: Header, body: bytes) -> None:
         kind = header["t"]
         if kind in ("call", "note"):
-            self._take_call(kind, header, body)
+            self._inflight.take_call(kind, header, body)
         elif kind in ("done", "error"):
-            self._take_end(kind, header, body)
+            self._inflight.take_end(kind, header, body)
         elif kind == "abort":
-            self._take_abort(header)
+            self._inflight.take_abort(header)
         elif kind == "pong":
-            self._pinged = None
+            self._pulse.pong()
         elif kind in ("booted", "ready", "failed"):
             milestone, self._milestone = self._milestone, None
             if milestone is None:
@@ -426,69 +312,6 @@ class GuestProcess(asyncio.Protocol):
                 milestone.set_result(header)
         else:
             raise RuntimeFault(f"a frame of unknown type {str(kind)[:40]!r}")
-
-    def _take_call(self, kind: str, header: Header, body: bytes) -> None:
-        number, n, op = header["i"], header["n"], header["op"]
-        run = self._runs.get(number)
-        if run is None or run.answer.done():
-            if number in self._cancelled or (
-                kind == "note" and type(number) is int and 0 < number <= self._last
-            ):
-                return
-            raise RuntimeFault(f"a {kind} in invocation {str(number)[:40]}, which is not running")
-        tx, span = header.get("tx"), header.get("span")
-        if type(n) is not int or n <= run.last or not _earlier(tx, n) or not _earlier(span, n):
-            raise RuntimeFault(f"a {kind} numbered {str(n)[:40]} after {run.last}")
-        run.last = n
-        if kind == "note":
-            if op not in NOTES:
-                raise RuntimeFault(f"a note of unknown op {str(op)[:40]!r}")
-            run.host.notify(HostCall(op, body, n, tx, span))
-            return
-        if op not in CALLS:
-            raise RuntimeFault(f"a call of unknown op {str(op)[:40]!r}")
-        self._held += len(body)
-        if len(run.open) >= MOST_OPEN_CALLS or self._held > MOST_HELD:
-            raise RuntimeFault("more host calls open at once than are allowed")
-        task = self._loop.create_task(self._perform(run, HostCall(op, body, n, tx, span)))
-        run.open[n] = task
-        self._calls.add(task)
-        task.add_done_callback(lambda task: self._call_ended(run, n, task, len(body)))
-
-    def _take_abort(self, header: Header) -> None:
-        """The guest gave up a call (a cleared timer, an aborted fetch): it is cancelled, and no reply is
-        sent."""
-        run = self._runs.get(header["i"])
-        task = run.open.get(header["n"]) if run is not None else None
-        if task is not None:
-            task.cancel()
-
-    def _call_ended(self, run: _Run, n: int, task: asyncio.Task[None], size: int) -> None:
-        self._held -= size
-        del run.open[n]
-        self._calls.discard(task)
-        if run.settled is not None and not run.open and not run.settled.done():
-            run.settled.set_result(None)
-
-    def _take_end(self, kind: str, header: Header, body: bytes) -> None:
-        number = header["i"]
-        run = self._runs.get(number)
-        if run is None or run.answer.done():
-            if number in self._cancelled:
-                return
-            raise RuntimeFault(f"an end of invocation {str(number)[:40]}, which is not running")
-        assert self.deployment is not None
-        if kind == "error":
-            run.answer.set_exception(function_error(header["error"], self.deployment, self._bundle))
-            return
-        status = header.get("status")
-        if status is None:
-            run.answer.set_result(Reply(None, [], body, self.name, run.number))
-            return
-        if type(status) is not int or not 200 <= status <= 599:
-            raise RuntimeFault(f"a response with status {str(status)[:40]}")
-        headers = [(_text(name), _text(value)) for name, value in header.get("headers") or ()]
-        run.answer.set_result(Reply(status, headers, body, self.name, run.number))
 
     def _expect(self) -> asyncio.Future[Header]:
         """The future of the next milestone frame (booted, ready or failed); fails at once where the process
@@ -507,33 +330,9 @@ class GuestProcess(asyncio.Protocol):
                 f"The guest {self.name} broke the protocol: `{header['t']}` instead of `{kind}`."
             )
 
-    def _write(self, frame: bytes) -> None:
-        """Queue a frame. Frames of one turn of the event loop leave in one write: waking the guest costs more
-        than all else."""
-        if not self._outgoing:
-            self._loop.call_soon(self._flush)
-        self._outgoing.append(frame)
-
-    def _flush(self) -> None:
-        frames, self._outgoing = self._outgoing, []
-        if not self._dead and self._transport is not None:
-            self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
-            if self._transport.get_write_buffer_size() > MOST_UNREAD:
-                self.kill("it stopped reading its replies")
-
-    def pause_writing(self) -> None:
-        """The guest is not keeping up: new invocations wait."""
-        self._writable = self._loop.create_future()
-
-    def resume_writing(self) -> None:
-        """The guest has caught up."""
-        if self._writable is not None:
-            self._writable.set_result(None)
-            self._writable = None
-
     # Death
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def _lost(self) -> None:
         """The guest closed its end: it has died, or is as good as dead."""
         if not self._eof.done():
             self._eof.set_result(None)
@@ -552,28 +351,18 @@ class GuestProcess(asyncio.Protocol):
             self._errors.close()
         elif self._popen.stderr is not None:
             self._popen.stderr.close()
-        if self._calls:
-            await asyncio.wait(set(self._calls), timeout=CANCEL_WITHIN)
+        await self._inflight.wound_up()
 
     def _die(self) -> None:
         if self._dead:
             return
         self._dead = True
-        if self._transport is not None:
-            self._transport.abort()
+        self._set_alarm(math.inf)
         milestone, self._milestone = self._milestone, None
         if milestone is not None and not milestone.done():
             milestone.set_exception(self._death())
-        for run in list(self._runs.values()):
-            for task in run.open.values():
-                task.cancel()
-            if not run.answer.done():
-                run.answer.set_exception(self._death())
-            elif run.settled is not None and not run.settled.done():
-                run.settled.set_result(None)
-        if self._writable is not None:
-            self._writable.set_result(None)
-            self._writable = None
+        self._inflight.die(self._death)
+        self._connection.close()
         callbacks, self._on_death = self._on_death, []
         for call in callbacks:
             call()
@@ -600,29 +389,3 @@ class GuestProcess(asyncio.Protocol):
     def _line(self, line: str) -> None:
         self._tail.append(line)
         self._on_line(line)
-
-
-def _invoke_frame(number: int, invocation: Invocation) -> bytes:
-    header = {
-        "t": "invoke",
-        "i": number,
-        "now": invocation.now_ns // 1000,
-        "seed": invocation.seed.hex(),
-        "request_id": invocation.request_id,
-        "trace_id": invocation.trace_id,
-        "span_id": invocation.span_id,
-        "request": invocation.request,
-        "body_size": len(invocation.body),
-    }
-    return encode(header, invocation.body + invocation.input if invocation.input else invocation.body)
-
-
-def _earlier(reference: object, n: int) -> bool:
-    """Whether `reference` can be the number of a call before `n`, or is None."""
-    return reference is None or (type(reference) is int and 0 < reference < n)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("a header that is not text")
-    return value

@@ -249,7 +249,7 @@ async def test_what_a_guest_still_says_of_an_invocation_given_up_is_ignored(
 async def test_a_guest_that_stops_reading_is_killed_before_memory_runs_out(
     process: GuestProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flux.runtime.process.MOST_UNREAD", 8 * 2**20)
+    monkeypatch.setattr("flux.runtime.connection.MOST_UNREAD", 8 * 2**20)
     big = b'"' + b"x" * 2**18 + b'"'
     host = ScriptedHost(lambda call, args: Outcome(result=big))
     with pytest.raises(GuestDied, match="stopped reading"):

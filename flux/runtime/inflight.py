@@ -1,0 +1,308 @@
+"""Invocations in flight in one guest process, and the host calls that each has open. Used by GuestProcess."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Any
+
+from orjson import dumps
+
+from flux.errors import FluxError, RuntimeFault
+from flux.host.protocol import Host
+from flux.record.call import HostCall
+from flux.runtime.connection import Connection
+from flux.runtime.deployment import Deployment
+from flux.runtime.engine import Invocation, Reply
+from flux.runtime.frames import Header, encode, frame
+from flux.runtime.thrown import function_error
+
+CANCEL_WITHIN = 0.5
+"""Seconds that cancelled host calls may take to wind up before the invocation ends without them."""
+MOST_OPEN_CALLS = 10_000
+"""Host calls that one invocation may have open; the guest refuses more by itself."""
+MOST_HELD = 512 * 2**20
+"""Bytes of arguments of open calls that one process may hold."""
+MOST_WITHDRAWN = 10_000
+"""Invocations given up that are remembered: of them a guest may still say something."""
+
+CALLS = frozenset(
+    {
+        "db.query",
+        "db.sql",
+        "db.begin",
+        "db.commit",
+        "db.rollback",
+        "fetch",
+        "queue.push",
+        "invoke",
+        "secrets.get",
+        "sleep",
+    }
+)
+NOTES = frozenset({"log", "span.start", "span.end"})
+
+
+class Run:
+    """An invocation in flight.
+
+    Attributes:
+        number: the guest's number for it, from 1.
+        host: does what it asks.
+        answer: its end.
+        timeout: seconds it may take; deadline: on the loop's clock; due: when it has to be looked at next.
+        sent: whether the guest knows of it.
+        last: the number of its last call or note.
+        open: its calls without an outcome, by number, with the sizes of their arguments.
+        settled: done when its handler has settled and no call is open; None before someone waits for that.
+    """
+
+    __slots__ = ("answer", "deadline", "due", "host", "last", "number", "open", "sent", "settled", "timeout")
+
+    def __init__(
+        self, number: int, host: Host, answer: asyncio.Future[Reply], timeout: float, deadline: float
+    ) -> None:
+        self.number = number
+        self.host = host
+        self.answer = answer
+        self.timeout = timeout
+        self.deadline = self.due = deadline
+        self.sent = False
+        self.last = 0
+        self.open: dict[int, tuple[asyncio.Task[None], int]] = {}
+        self.settled: asyncio.Future[None] | None = None
+
+
+class InFlight:
+    """The invocations of one process; acts on the frames that concern one.
+
+    Args:
+        name: the process's.
+        connection: to the guest.
+
+    Attributes:
+        runs: by number.
+    """
+
+    def __init__(self, name: str, connection: Connection) -> None:
+        self.runs: dict[int, Run] = {}
+        self._name = name
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._deployment: Deployment | None = None
+        self._bundle = ""
+        self._last = 0
+        self._withdrawn: dict[int, None] = {}
+        self._held = 0
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def loaded(self, deployment: Deployment, bundle: str) -> None:
+        """Whose code runs, and the folder it lies in: it is kept out of everything shown."""
+        self._deployment, self._bundle = deployment, bundle
+
+    # One invocation's life
+
+    def begin(self, host: Host, timeout: float) -> Run:
+        """A new one; `end` must follow."""
+        self._last = number = self._last + 1
+        loop = self._loop
+        run = self.runs[number] = Run(number, host, loop.create_future(), timeout, loop.time() + timeout)
+        return run
+
+    def send(self, run: Run, invocation: Invocation) -> None:
+        """Tell the guest."""
+        head = encode_invoke(run.number, invocation)
+        run.sent = True
+        given = invocation.input
+        self._connection.write(frame(head, invocation.body + given if given else invocation.body))
+
+    async def settle(self, run: Run) -> None:
+        """The handler has settled: wait for the calls it left open, until `cut_off`."""
+        if run.open:
+            run.settled = self._loop.create_future()
+            await run.settled
+
+    def cut_off(self, run: Run) -> None:
+        """Wait no longer for the calls that a settled handler left open."""
+        if run.settled is not None and not run.settled.done():
+            run.settled.set_result(None)
+
+    def fail(self, run: Run, error: FluxError) -> None:
+        """End an invocation without the guest."""
+        if not run.answer.done():
+            self._withdraw(run)
+            run.answer.set_exception(error)
+
+    async def end(self, run: Run) -> None:
+        """Nobody waits for it any more: the guest is told where it has not ended, open calls are cancelled.
+        What the guest still says of it is ignored."""
+        if run.answer.cancelled() or run.answer.cancel():
+            self._withdraw(run)
+        del self.runs[run.number]
+        if run.open:
+            tasks = {task for task, _ in run.open.values()}
+            self._cancel_calls(run)
+            await asyncio.wait(tasks, timeout=CANCEL_WITHIN)
+
+    def die(self, error: Callable[[], FluxError]) -> None:
+        """The process has died: everything in flight fails, each with an `error` of its own."""
+        for run in list(self.runs.values()):
+            self._cancel_calls(run)
+            if run.answer.done():
+                self.cut_off(run)
+            else:
+                run.answer.set_exception(error())
+
+    async def wound_up(self) -> None:
+        """Wait a little for calls that were cancelled."""
+        if self._ending:
+            await asyncio.wait(set(self._ending), timeout=CANCEL_WITHIN)
+
+    def _withdraw(self, run: Run) -> None:
+        self._withdrawn[run.number] = None
+        if len(self._withdrawn) > MOST_WITHDRAWN:
+            del self._withdrawn[next(iter(self._withdrawn))]
+        run.due = math.inf
+        if run.sent:
+            self._connection.write(encode({"t": "cancel", "i": run.number}))
+
+    # Host calls
+
+    async def _perform(self, run: Run, call: HostCall) -> None:
+        """One host call. The reply is written in the step in which the outcome is known: that step is its
+        place in the order."""
+        try:
+            outcome = await run.host.perform(call)
+            if outcome.error is None:
+                head = b'{"t":"reply","i":%d,"n":%d,"now":%d}' % (run.number, call.n, outcome.now_ns // 1000)
+                self._connection.write(frame(head, outcome.result or b""))
+            else:
+                error = outcome.error
+                header: Header = {"t": "reply", "i": run.number, "n": call.n, "now": outcome.now_ns // 1000}
+                header["error"] = {"type": error.type, "message": error.message, "detail": error.detail}
+                self._connection.write(encode(header))
+        except FluxError as error:
+            self.fail(run, error)
+        except Exception as error:
+            fault = RuntimeFault(
+                f"The host call {call.op} failed inside Flux: {type(error).__name__}: {error}"
+            )
+            fault.__cause__ = error
+            self.fail(run, fault)
+        finally:
+            self._call_ended(run, call.n)
+
+    def _call_ended(self, run: Run, n: int) -> None:
+        ended = run.open.pop(n, None)
+        if ended is not None:
+            self._held -= ended[1]
+            if run.settled is not None and not run.open:
+                self.cut_off(run)
+
+    def _cancel_calls(self, run: Run) -> None:
+        for n in list(run.open):
+            self._cancel_call(run, n)
+
+    def _cancel_call(self, run: Run, n: int) -> None:
+        """Cancel a call and see to it that it counts as ended even where its task never ran."""
+        task, _ = run.open[n]
+        self._ending.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._ending.discard(task)
+            self._call_ended(run, n)
+
+        task.add_done_callback(ended)
+        task.cancel()
+
+    # Frames
+
+    def take_call(self, kind: str, header: Header, body: bytes) -> None:
+        """A `call` or a `note`."""
+        number, n, op = header["i"], header["n"], header["op"]
+        run = self.runs.get(number)
+        if run is None or run.answer.done():
+            if number in self._withdrawn or (
+                kind == "note" and type(number) is int and 0 < number <= self._last
+            ):
+                return
+            raise RuntimeFault(f"a {kind} in invocation {str(number)[:40]}, which is not running")
+        tx, span = header.get("tx"), header.get("span")
+        if (
+            type(n) is not int
+            or n <= run.last
+            or not (tx is None or _earlier(tx, n))
+            or not (span is None or _earlier(span, n))
+        ):
+            raise RuntimeFault(f"a {kind} numbered {str(n)[:40]} after {run.last}")
+        run.last = n
+        if kind == "note":
+            if op not in NOTES:
+                raise RuntimeFault(f"a note of unknown op {str(op)[:40]!r}")
+            run.host.notify(HostCall(op, body, n, tx, span))
+            return
+        if op not in CALLS:
+            raise RuntimeFault(f"a call of unknown op {str(op)[:40]!r}")
+        self._held += len(body)
+        if len(run.open) >= MOST_OPEN_CALLS or self._held > MOST_HELD:
+            raise RuntimeFault("more host calls open at once than are allowed")
+        task = self._loop.create_task(self._perform(run, HostCall(op, body, n, tx, span)))
+        run.open[n] = (task, len(body))
+
+    def take_abort(self, header: Header) -> None:
+        """The guest gave up a call (a cleared timer, an aborted fetch): it is cancelled, and no reply is
+        sent."""
+        n = header["n"]
+        run = self.runs.get(header["i"])
+        if run is not None and n in run.open:
+            self._cancel_call(run, n)
+
+    def take_end(self, kind: str, header: Header, body: bytes) -> None:
+        """A `done` or an `error`."""
+        number = header["i"]
+        run = self.runs.get(number)
+        if run is None or run.answer.done():
+            if number in self._withdrawn:
+                return
+            raise RuntimeFault(f"an end of invocation {str(number)[:40]}, which is not running")
+        if kind == "error":
+            assert self._deployment is not None
+            run.answer.set_exception(function_error(header["error"], self._deployment, self._bundle))
+            return
+        status = header.get("status")
+        if status is None:
+            run.answer.set_result(Reply(None, [], body, self._name, run.number))
+            return
+        if type(status) is not int or not 200 <= status <= 599:
+            raise RuntimeFault(f"a response with status {str(status)[:40]}")
+        headers = [(_text(name), _text(value)) for name, value in header.get("headers") or ()]
+        run.answer.set_result(Reply(status, headers, body, self._name, run.number))
+
+
+def encode_invoke(number: int, invocation: Invocation) -> bytes:
+    """The header of an `invoke` frame."""
+    return dumps(
+        {
+            "t": "invoke",
+            "i": number,
+            "now": invocation.now_ns // 1000,
+            "seed": invocation.seed.hex(),
+            "request_id": invocation.request_id,
+            "trace_id": invocation.trace_id,
+            "span_id": invocation.span_id,
+            "request": invocation.request,
+            "body_size": len(invocation.body),
+        }
+    )
+
+
+def _earlier(reference: object, n: int) -> bool:
+    """Whether `reference` can be the number of a call before `n`."""
+    return type(reference) is int and 0 < reference < n
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a header that is not text")
+    return value
