@@ -69,6 +69,24 @@ def test_each_error_is_json_and_an_execution(project: Project) -> None:
         assert record["request"]["params"] == {"id": "7"}
 
 
+def test_a_guest_without_room_is_answered_503_with_retry_after(project: Project) -> None:
+    project.typescript("slow", "    await ctx.sleep(input);\n    return 'done';")
+    project.write("flux.toml", 'name = "app"\nconcurrency = 2\n')
+    with project.serving() as client, ThreadPoolExecutor() as threads:
+        answers = [
+            future.result() for future in [threads.submit(client.post, "/slow", json=700) for _ in range(4)]
+        ]
+        assert sorted(answer.status_code for answer in answers) == [200, 200, 503, 503]
+        for answer in answers:
+            record = project.json("trace", answer.headers["x-request-id"])
+            if answer.status_code == 503:
+                assert _error(answer) == (503, "Overloaded")
+                assert answer.headers["retry-after"] == "1"
+                assert record["outcome"] == "rejected"
+            else:
+                assert record["outcome"] == "ok"
+
+
 def _guests(server: Server, language: str) -> list[int]:
     """Pids of the server's guest processes of one language."""
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()

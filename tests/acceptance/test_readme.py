@@ -48,8 +48,8 @@ def _same(line: str) -> str:
     line = re.sub(r"\b(?=[0-9a-f]*[0-9])[0-9a-f]{8,16}\b(…)?", "<id>", line)
     line = re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?", "<time>", line)
     line = re.sub(r"\b\d\d:\d\d:\d\d(\.\d+)?", "<time>", line)
+    line = re.sub(r"\d+ (s|min) ago|just now", "<time>", line)
     line = re.sub(r"\d+(\.\d+)?\s?(ms|µs|s)\b", "<duration>", line)
-    line = re.sub(r"\d+ (seconds?|minutes?) ago|just now", "<time>", line)
     line = re.sub(r"[━─█▁▂▃▄▅▆▇▏▎▍▌▋▊▉╸╺╴╶·]+", "<bar>", line)
     return re.sub(r"\s+", " ", line).strip()
 

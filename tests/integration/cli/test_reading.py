@@ -140,8 +140,10 @@ def test_help_lists_every_command_without_importing_any() -> None:
 @pytest.mark.usefixtures("project")
 def test_ctrl_c_ends_a_stream_quietly() -> None:
     path = os.pathsep.join([str(ROOT), str(ROOT / "exporters")])
+    # A shell's background job, as this test may be run in, is started deaf to Ctrl-C; a person's command isn't.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     running = subprocess.Popen(
-        [sys.executable, "-c", "from flux.cli import main; main()", "tail", "--json"],
+        [sys.executable, "-c", f"{code}from flux.cli import main; main()", "tail", "--json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": path},
     )  # fmt: skip
     assert running.stdout is not None

@@ -123,10 +123,12 @@ class Python:
         guest = await self.load(code)
         return await guest.invoke(invocation(given), ScriptedHost())
 
-    async def fail(self, code: str, given: Any = None, host: ScriptedHost | None = None) -> FunctionError:
+    async def fail(
+        self, code: str, given: Any = None, host: ScriptedHost | None = None, **more: Any
+    ) -> FunctionError:
         """The error that the handler in `code`, or loading it, ends in."""
         try:
-            value = await self.run(code, given, host)
+            value = await self.run(code, given, host, **more)
         except FunctionError as error:
             return error
         raise AssertionError(f"it returned {value!r}")

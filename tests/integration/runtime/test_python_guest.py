@@ -487,7 +487,7 @@ async def test_an_error_of_any_size_is_told(python: Python) -> None:
     error = await python.fail("def handler(input, ctx): raise ValueError('\\ud800é' * 500_000)")
     assert error.error_type == "ValueError"
     assert error.message.startswith("?é?é")
-    output = await python.fail("def handler(input, ctx): return 'x' * (201 * 2**20)")
+    output = await python.fail("def handler(input, ctx): return 'x' * (201 * 2**20)", timeout=60)
     assert output.message == "201 MiB of JSON or body; 200 can be sent at once."
 
 
