@@ -90,8 +90,12 @@ def _ends(document: Shape, cells: int, full: bool) -> list[Text]:
         lines.append(_field("input", incoming, room))
     else:
         lines.append(_field("body", body, room))
+    if full:
+        lines += _headers("headers", document["request"]["headers"])
     if document["outcome"] == "ok" or document["output"] is not None:
         lines.append(_field("output", document["output"], room))
+    if full:
+        lines += _headers("answered", document["response_headers"])
     for name in ("body", "output"):
         if f"{name}_size" in document:
             lines.append(
@@ -103,6 +107,19 @@ def _ends(document: Shape, cells: int, full: bool) -> list[Text]:
         for at, part in enumerate(wrap(safe(text), cells - _LABEL)):
             lines.append(Text.of((f"{'warning' if at == 0 else '':{_LABEL}}", "yellow"), (part, "")))
     return lines
+
+
+def _headers(name: str, headers: Shape) -> list[Text]:
+    """Headers of a request or an answer, each on a line of its own."""
+    pairs = [
+        (key, value)
+        for key, values in headers.items()
+        for value in (values if isinstance(values, list) else [values])
+    ]
+    return [
+        Text.of((f"{name if at == 0 else '':{_LABEL}}", "bold"), (f"{safe(key)}: ", "dim"), safe(str(value)))
+        for at, (key, value) in enumerate(pairs)
+    ]
 
 
 def error(document: Shape, cells: int) -> list[Text]:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
+from datetime import datetime
 from typing import Any
 
+import pytest
+
+from flux.query.queries import Q
 from flux.query.reader import Reader
 from tests.integration.query.recorded import FAILED_ID, OneConnection, Record, unique_violation
 
@@ -144,3 +150,24 @@ async def test_jobs_come_with_the_execution_that_pushed_them(record: Record, rea
     await record.mutation(B, "INSERT", {"id": 1}, None, {"id": 1}, ago=50)
     assert [(job["request_id"], job["job_id"]) for job in (await reader.trace(A))["children"]] == [(B, "j1")]
     assert (await reader.why(A))["data_changes"] == []
+
+
+@pytest.mark.parametrize("plan", ["force_custom_plan", "force_generic_plan"])
+async def test_a_trace_reads_one_partition_of_each_table(
+    record: Record, reader: Reader, connection: Any, plan: str
+) -> None:
+    await unique_violation(record)
+    day = datetime.fromisoformat((await reader.trace(FAILED_ID))["started_at"]).date()
+    await connection.execute(f"SET plan_cache_mode = {plan}")
+    text = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {Q.trace}", FAILED_ID, day)
+    tables = ("executions", "spans", "host_calls", "mutations", "logs")
+    assert set(re.findall(r'"Relation Name": "(\w+)"', text)) == {f"{name}_{day:%Y%m%d}" for name in tables}
+
+
+async def test_a_trace_takes_two_round_trips(record: Record, reader: Reader, connection: Any) -> None:
+    await unique_violation(record)
+    asked: asyncio.Queue[str] = asyncio.Queue()
+    with connection.query_logger(lambda statement: asked.put_nowait(statement.query)):
+        await reader.trace(FAILED_ID)
+        await connection.execute("SELECT 'end'")
+        assert [await asked.get() for _ in range(3)] == [Q.by_prefix, Q.trace, "SELECT 'end'"]

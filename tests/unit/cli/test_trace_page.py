@@ -208,3 +208,13 @@ def test_a_great_trace_is_printed_at_once() -> None:
     began = time.perf_counter()
     assert len(page(document, WIDTH, NOW)) < 100
     assert time.perf_counter() - began < 2
+
+
+def test_headers_are_shown_in_full_pages_only() -> None:
+    document = trace()
+    document["request"] |= {"headers": {"host": "x.test", "accept": ["a/b", "c/\x1bd"]}}
+    document["response_headers"] = {"location": "/there"}
+    assert "accept" not in text(document)
+    shown = text(document, full=True)
+    assert "headers  host: x.test\n         accept: a/b\n         accept: c/\\ed\n" in shown
+    assert "answered location: /there" in shown
