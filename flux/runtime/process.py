@@ -59,7 +59,7 @@ class GuestProcess:
         self._connection = Connection(take=self._take, breach=self.kill, lost=self._lost)
         self._inflight = InFlight(name, self._connection)
         self._runs = self._inflight.runs
-        self._pulse = Pulse(self._connection, self._stopped)
+        self._pulse = Pulse(self._connection, self._stopped, self._answered)
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = math.inf
         self._errors: asyncio.BaseTransport | None = None
@@ -277,16 +277,23 @@ class GuestProcess:
         function = self.deployment.function if self.deployment else self.name
         text = f"`{function}` did not answer within {run.timeout * 1000:.0f} ms."
         self._inflight.fail(run, DeadlineExceeded(text))
-        if not self._dead:
-            self._pulse.judge()
-        self._retire()
+        if self._dead:
+            return
+        self.retired = True
+        self._pulse.judge()
+        if len(self._runs) == 1:
+            self._announce()
 
-    def _retire(self) -> None:
-        if not self.retired:
-            self.retired = True
-            callbacks, self._on_retired = self._on_retired, []
-            for call in callbacks:
-                call()
+    def _announce(self) -> None:
+        """Say that it is retired. Where others are in flight only once it is known whether it lives: what
+        follows, a replacement's start, would hold up the verdict."""
+        callbacks, self._on_retired = self._on_retired, []
+        for call in callbacks:
+            call()
+
+    def _answered(self) -> None:
+        if self.retired:
+            self._announce()
 
     def _stopped(self) -> None:
         if not self._dead:

@@ -22,12 +22,16 @@ class Pulse:
     Args:
         connection: to the guest.
         stopped: told that the guest doesn't react, after `judge`.
+        answered: told of each answer.
     """
 
-    def __init__(self, connection: Connection, stopped: Callable[[], None]) -> None:
+    def __init__(
+        self, connection: Connection, stopped: Callable[[], None], answered: Callable[[], None]
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._connection = connection
         self._stopped = stopped
+        self._answered = answered
         self._sent = 0
         self._waiting: float | None = None
 
@@ -55,6 +59,7 @@ class Pulse:
     def pong(self) -> None:
         """It lives."""
         self._waiting = None
+        self._answered()
 
     def judge(self) -> None:
         """Call `stopped` unless the guest answers: within PONG_WITHIN of the ping that it owes an answer to,
