@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import orjson
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from flux import semconv
 from flux.errors import (
@@ -32,10 +32,11 @@ from flux.errors import (
 )
 from flux.host.protocol import Host
 from flux.record.events import Arrival, Failure
-from flux.record.identity import day_of, new_id
+from flux.record.identity import day_of
 from flux.recorder.context import with_execution
 from flux.recorder.execution import Execution
 from flux.recorder.recorder import Recorder
+from flux.recorder.tracer import RecordingTracer
 from flux.runtime.engine import Invocation, Reply
 from flux.runtime.registry import Registry, Served
 
@@ -131,7 +132,7 @@ class Executor:
         *,
         registry: Registry,
         recorder: Recorder,
-        tracer: Tracer,
+        tracer: RecordingTracer,
         hosts: HostFactory,
         dev: bool,
         entropy: Callable[[int], bytes] = os.urandom,
@@ -158,13 +159,14 @@ class Executor:
         began = self._monotonic()
         started_ns = self._clock()
         served = self._registry.get(request.function) if request.function else None
-        seed = self._entropy(32)
-        root = self._root_span(request, started_ns)
+        random = self._entropy(48)
+        seed, request_id = random[:32], random[32:].hex()
+        root = self._root_span(request, request_id, started_ns)
         where = root.get_span_context()
         parent = getattr(root, "parent", None)
         execution = self._recorder.open(
             Arrival(
-                request_id=new_id(self._entropy),
+                request_id=request_id,
                 day=day_of(started_ns),
                 trace_id=format(where.trace_id, "032x"),
                 span_id=format(where.span_id, "016x"),
@@ -195,7 +197,6 @@ class Executor:
             now_ns=started_ns,
         )
         execution.adopt(root)
-        root.set_attribute(semconv.FLUX_REQUEST_ID, execution.request_id)
         reply: Reply | None = None
         failure: Failure | None = None
         status, outcome = 200, "ok"
@@ -227,7 +228,7 @@ class Executor:
             request, execution, root, reply, failure, status, outcome, guest, invocation, began
         )
 
-    def _root_span(self, request: Request, started_ns: int) -> Span:
+    def _root_span(self, request: Request, request_id: str, started_ns: int) -> Span:
         if request.trigger == "http":
             name = f"{request.method} {request.route}" if request.route else str(request.method)
         elif request.trigger == "job":
@@ -235,6 +236,7 @@ class Executor:
         else:
             name = f"{request.trigger} {request.function}"
         attributes = request.attributes
+        attributes[semconv.FLUX_REQUEST_ID] = request_id
         if request.function:
             attributes[semconv.FAAS_NAME] = request.function
             attributes[semconv.FAAS_TRIGGER] = _FAAS_TRIGGER.get(request.trigger, "other")

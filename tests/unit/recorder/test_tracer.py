@@ -1,0 +1,99 @@
+"""The record's tracer makes the spans that the SDK's would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, Tracer, TracerProvider
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from flux.recorder.recorder import Recorder
+from flux.recorder.redaction import Redaction
+from flux.recorder.seal import Sealer
+from flux.recorder.spool import Spool
+from flux.recorder.telemetry import setup
+from flux.recorder.tracer import RecordingTracer
+
+
+@pytest.fixture
+def provider(tmp_path: Path) -> Iterator[TracerProvider]:
+    spool = Spool.create(tmp_path, "a" * 32, limit=2**24)
+    recorder = Recorder(spool, Sealer(bytes(32)), Redaction((), ()))
+    made = setup(recorder, {"service.name": "test"}, everywhere=False)
+    yield made
+    made.shutdown()
+    recorder.close()
+
+
+def _both(provider: TracerProvider) -> tuple[RecordingTracer, Any]:
+    tracer = provider.get_tracer("scope", "1")
+    assert isinstance(tracer, Tracer)
+    return RecordingTracer(tracer), tracer
+
+
+def _use(tracer: Any, parent: Context, **more: Any) -> Span:
+    span = tracer.start_span("name", context=parent, start_time=1_000, **more)
+    span.set_attribute("later", 5)
+    span.set_attribute("list", ["a", "b"])
+    span.add_event("happened", {"n": 1}, timestamp=1_500)
+    span.set_status(Status(StatusCode.ERROR, "no"))
+    span.end(2_000)
+    span.set_attribute("too late", 1)
+    assert isinstance(span, Span)
+    return span
+
+
+@pytest.mark.parametrize("flags", [0, 1, 3])
+def test_a_span_is_what_the_sdk_would_have_made(provider: TracerProvider, flags: int) -> None:
+    remote = SpanContext(1 << 100, 1 << 40, is_remote=True, trace_flags=TraceFlags(flags))
+    parent = trace.set_span_in_context(trace.NonRecordingSpan(remote), Context())
+    ours, theirs = (
+        _use(tracer, parent, kind=SpanKind.SERVER, attributes={"a": "b", "c": 1.5, "d": True})
+        for tracer in _both(provider)
+    )
+    for name in (
+        "name", "kind", "parent", "start_time", "end_time", "attributes", "resource", "instrumentation_scope",
+    ):  # fmt: skip
+        assert getattr(ours, name) == getattr(theirs, name), name
+    assert ours.status.description == theirs.status.description
+    assert [event.name for event in ours.events] == [event.name for event in theirs.events]
+    assert ours.__dict__.keys() >= theirs.__dict__.keys()
+    mine, other = ours.get_span_context(), theirs.get_span_context()
+    assert (mine.trace_id, mine.trace_flags, mine.is_remote) == (
+        other.trace_id, other.trace_flags, other.is_remote,
+    )  # fmt: skip
+    assert mine.span_id != other.span_id
+    assert "too late" not in (ours.attributes or {})
+
+
+def test_a_root_span_has_ids_of_its_own(provider: TracerProvider) -> None:
+    ours, theirs = (tracer.start_span("root", Context()) for tracer in _both(provider))
+    assert ours.get_span_context().is_valid
+    assert ours.parent is None
+    assert ours.get_span_context().trace_flags == theirs.get_span_context().trace_flags
+
+
+def test_links_and_odd_attributes_take_the_sdks_way(provider: TracerProvider) -> None:
+    link = Link(SpanContext(1, 2, is_remote=False))
+    tracer, _ = _both(provider)
+    span: Any = tracer.start_span("x", Context(), attributes={"a": ["b"]}, links=[link])
+    assert len(span.links) == 1
+    assert span.attributes == {"a": ("b",)}
+
+
+def test_other_processors_see_every_span(provider: TracerProvider) -> None:
+    class Listener(SpanProcessor):
+        seen: list[ReadableSpan] = []
+
+        def on_end(self, span: ReadableSpan) -> None:
+            self.seen.append(span)
+
+    provider.add_span_processor(Listener())
+    tracer, _ = _both(provider)
+    tracer.start_span("heard", Context()).end()
+    assert [span.name for span in Listener.seen] == ["heard"]
