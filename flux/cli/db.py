@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 
 import click
@@ -27,11 +28,15 @@ def push(dry_run: bool, as_json: bool) -> None:
     if as_json:
         print_json(report)
         return
+    from flux.cli.render.ansi import Screen, Text
+    from flux.cli.render.safe import safe
+
+    screen = Screen.of(sys.stdout)
     for name in report["applied"]:
-        click.echo(f"{click.style('✓', fg='green')} schema/{name} applied")
+        screen.print(Text.of(("✓", "green"), f" schema/{safe(name)} applied"))
     for name in report["pending"]:
-        click.echo(f"· schema/{name} pending")
+        screen.print(Text.of(("·", "cyan"), f" schema/{safe(name)} pending"))
     for drift in report["drifted"]:
-        click.echo(f"{click.style('!', fg='yellow')} {drift}")
+        screen.print(Text.of(("!", "bold yellow"), f" {safe(drift)}"))
     if not any(report.values()):
-        click.echo("Nothing to apply: every schema file has been.")
+        screen.print(Text.of("Nothing to apply: every schema file has been."))

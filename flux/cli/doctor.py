@@ -23,11 +23,10 @@ def doctor(as_json: bool) -> None:
     if as_json:
         print_json(report)
     else:
-        wide = max(len(check["name"]) for check in report["checks"])
-        for check in report["checks"]:
-            mark = click.style("✓", fg="green") if check["ok"] else click.style("✗", fg="red")
-            click.echo(f"{mark} {check['name']:<{wide}}  {check['detail']}")
-            if not check["ok"] and check["hint"]:
-                click.echo(f"  {'':<{wide}}  {click.style(check['hint'], dim=True)}")
+        from flux.cli.render.ansi import Screen
+        from flux.cli.render.doctor import doctor_page
+
+        screen = Screen.of(sys.stdout)
+        screen.print(*doctor_page(report, screen.width))
     if not report["ok"]:
         sys.exit(1)

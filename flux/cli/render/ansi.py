@@ -21,10 +21,12 @@ _CODES = {
     "red": "31",
     "green": "32",
     "yellow": "33",
-    "blue": "34",
+    # Bright: the plain one can hardly be read on black, and both can on white.
+    "blue": "94",
     "magenta": "35",
     "cyan": "36",
-    "grey": "90",
+    # Not bright black, which some dark palettes make the background.
+    "grey": "2",
 }
 PIPE_WIDTH = 110
 NARROWEST = 60

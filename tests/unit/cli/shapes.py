@@ -58,6 +58,7 @@ def trace(**values: Any) -> Shape:
         "deployment": "4ac0f1d2" + "0" * 56, "method": "POST", "path": "/buy", "status": 200, "outcome": "ok",
         "started_at": at(0), "duration_ms": 10.0, "error": None, "replay_of": None, "parent_request_id": None,
         "job_id": None, "job_attempt": None, "span_id": "aa", "route": "/buy",
+        "response_headers": {},
         "request": {"method": "POST", "url": "", "headers": {}, "query": {}, "params": {},
                     "body": {"item": 3}},
         "input": {"item": 3}, "output": {"ok": True}, "spans": [
