@@ -5,7 +5,7 @@ Used by GuestProcess.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from flux.errors import RuntimeFault
@@ -15,12 +15,15 @@ MOST_UNREAD = 256 * 2**20
 """Bytes of replies that may wait for a guest to read them."""
 HIGH_WATER = 4 * 2**20
 
+Taker = Callable[[Header, bytes], None]
+
 
 class Connection(asyncio.Protocol):
     """Our end of a guest's socket. Belongs to one event loop.
 
     Args:
-        take: acts on a frame; a fault, or an error that a malformed header leads to, is a breach.
+        takers: what acts on a frame, by its type; a fault, or an error that a malformed header leads to, is a
+            breach.
         breach: told, in words, how the guest broke the protocol or stopped reading; it is to `close`.
         lost: told that the guest closed its end.
 
@@ -32,14 +35,14 @@ class Connection(asyncio.Protocol):
     def __init__(
         self,
         *,
-        take: Callable[[Header, bytes], None],
+        takers: Mapping[str, Taker],
         breach: Callable[[str], None],
         lost: Callable[[], None],
     ) -> None:
         self.heard = 0.0
         self.writable: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._take = take
+        self._takers = takers
         self._breach = breach
         self._lost = lost
         self._transport: asyncio.Transport | None = None
@@ -82,10 +85,13 @@ class Connection(asyncio.Protocol):
         if self._closed:
             return
         self.heard = self._loop.time()
-        take = self._take
+        takers = self._takers
         try:
             for header, body in self._decoder.feed(data):
-                take(header, body)
+                kind = header["t"]
+                if kind not in takers:
+                    raise RuntimeFault(f"a frame of unknown type {str(kind)[:40]!r}")
+                takers[kind](header, body)
                 if self._closed:
                     return
         except RuntimeFault as fault:

@@ -7,12 +7,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from orjson import dumps
+import msgspec
+import orjson
 
 from flux.errors import FluxError, RuntimeFault
 from flux.host.protocol import Host
 from flux.record.call import HostCall
-from flux.runtime.connection import Connection
+from flux.runtime.connection import Connection, Taker
 from flux.runtime.deployment import Deployment
 from flux.runtime.engine import Invocation, Reply
 from flux.runtime.frames import Header, encode, frame
@@ -44,7 +45,7 @@ CALLS = frozenset(
 NOTES = frozenset({"log", "span.start", "span.end"})
 
 
-class Run:
+class Run(msgspec.Struct, eq=False):
     """An invocation in flight.
 
     Attributes:
@@ -58,20 +59,16 @@ class Run:
         settled: done when its handler has settled and no call is open; None before someone waits for that.
     """
 
-    __slots__ = ("answer", "deadline", "due", "host", "last", "number", "open", "sent", "settled", "timeout")
-
-    def __init__(
-        self, number: int, host: Host, answer: asyncio.Future[Reply], timeout: float, deadline: float
-    ) -> None:
-        self.number = number
-        self.host = host
-        self.answer = answer
-        self.timeout = timeout
-        self.deadline = self.due = deadline
-        self.sent = False
-        self.last = 0
-        self.open: dict[int, tuple[asyncio.Task[None], int]] = {}
-        self.settled: asyncio.Future[None] | None = None
+    number: int
+    host: Host
+    answer: asyncio.Future[Reply]
+    timeout: float
+    deadline: float
+    due: float
+    sent: bool = False
+    last: int = 0
+    open: dict[int, tuple[asyncio.Task[None], int]] = {}
+    settled: asyncio.Future[None] | None = None
 
 
 class InFlight:
@@ -83,10 +80,18 @@ class InFlight:
 
     Attributes:
         runs: by number.
+        takers: what acts on the frames that concern an invocation, by their type.
     """
 
     def __init__(self, name: str, connection: Connection) -> None:
         self.runs: dict[int, Run] = {}
+        self.takers: dict[str, Taker] = {
+            "call": self._take_call,
+            "note": self._take_note,
+            "abort": self._take_abort,
+            "done": self._take_done,
+            "error": self._take_error,
+        }
         self._name = name
         self._connection = connection
         self._loop = asyncio.get_running_loop()
@@ -95,7 +100,7 @@ class InFlight:
         self._last = 0
         self._withdrawn: dict[int, None] = {}
         self._held = 0
-        self._ending: set[asyncio.Task[None]] = set()
+        self._winding_up: set[asyncio.Task[None]] = set()
 
     def loaded(self, deployment: Deployment, bundle: str) -> None:
         """Whose code runs, and the folder it lies in: it is kept out of everything shown."""
@@ -107,7 +112,8 @@ class InFlight:
         """A new one; `end` must follow."""
         self._last = number = self._last + 1
         loop = self._loop
-        run = self.runs[number] = Run(number, host, loop.create_future(), timeout, loop.time() + timeout)
+        deadline = loop.time() + timeout
+        run = self.runs[number] = Run(number, host, loop.create_future(), timeout, deadline, deadline)
         return run
 
     def send(self, run: Run, invocation: Invocation) -> None:
@@ -134,16 +140,18 @@ class InFlight:
             self._withdraw(run)
             run.answer.set_exception(error)
 
-    async def end(self, run: Run) -> None:
-        """Nobody waits for it any more: the guest is told where it has not ended, open calls are cancelled.
-        What the guest still says of it is ignored."""
+    def end(self, run: Run) -> None:
+        """Nobody waits for it any more: the guest is told where it has not ended, and what it still says of
+        it is ignored. Where calls are open, `abandon` must follow."""
         if run.answer.cancelled() or run.answer.cancel():
             self._withdraw(run)
         del self.runs[run.number]
-        if run.open:
-            tasks = {task for task, _ in run.open.values()}
-            self._cancel_calls(run)
-            await asyncio.wait(tasks, timeout=CANCEL_WITHIN)
+
+    async def abandon(self, run: Run) -> None:
+        """Cancel the calls that are open, and wait a little until they have wound up."""
+        tasks = {task for task, _ in run.open.values()}
+        self._cancel_calls(run)
+        await asyncio.wait(tasks, timeout=CANCEL_WITHIN)
 
     def die(self, error: Callable[[], FluxError]) -> None:
         """The process has died: everything in flight fails, each with an `error` of its own."""
@@ -156,8 +164,8 @@ class InFlight:
 
     async def wound_up(self) -> None:
         """Wait a little for calls that were cancelled."""
-        if self._ending:
-            await asyncio.wait(set(self._ending), timeout=CANCEL_WITHIN)
+        if self._winding_up:
+            await asyncio.wait(set(self._winding_up), timeout=CANCEL_WITHIN)
 
     def _withdraw(self, run: Run) -> None:
         self._withdrawn[run.number] = None
@@ -207,10 +215,10 @@ class InFlight:
     def _cancel_call(self, run: Run, n: int) -> None:
         """Cancel a call and see to it that it counts as ended even where its task never ran."""
         task, _ = run.open[n]
-        self._ending.add(task)
+        self._winding_up.add(task)
 
         def ended(task: asyncio.Task[None]) -> None:
-            self._ending.discard(task)
+            self._winding_up.discard(task)
             self._call_ended(run, n)
 
         task.add_done_callback(ended)
@@ -218,39 +226,35 @@ class InFlight:
 
     # Frames
 
-    def take_call(self, kind: str, header: Header, body: bytes) -> None:
-        """A `call` or a `note`."""
+    def _take_call(self, header: Header, body: bytes) -> None:
         number, n, op = header["i"], header["n"], header["op"]
         run = self.runs.get(number)
         if run is None or run.answer.done():
-            if number in self._withdrawn or (
-                kind == "note" and type(number) is int and 0 < number <= self._last
-            ):
+            if number in self._withdrawn:
                 return
-            raise RuntimeFault(f"a {kind} in invocation {str(number)[:40]}, which is not running")
-        tx, span = header.get("tx"), header.get("span")
-        if (
-            type(n) is not int
-            or n <= run.last
-            or not (tx is None or _earlier(tx, n))
-            or not (span is None or _earlier(span, n))
-        ):
-            raise RuntimeFault(f"a {kind} numbered {str(n)[:40]} after {run.last}")
-        run.last = n
-        if kind == "note":
-            if op not in NOTES:
-                raise RuntimeFault(f"a note of unknown op {str(op)[:40]!r}")
-            run.host.notify(HostCall(op, body, n, tx, span))
-            return
+            raise RuntimeFault(f"a call in invocation {str(number)[:40]}, which is not running")
+        call = _host_call(run, header, body)
         if op not in CALLS:
             raise RuntimeFault(f"a call of unknown op {str(op)[:40]!r}")
-        self._held += len(body)
+        size = len(body)
+        self._held += size
         if len(run.open) >= MOST_OPEN_CALLS or self._held > MOST_HELD:
             raise RuntimeFault("more host calls open at once than are allowed")
-        task = self._loop.create_task(self._perform(run, HostCall(op, body, n, tx, span)))
-        run.open[n] = (task, len(body))
+        run.open[n] = (asyncio.Task(self._perform(run, call), loop=self._loop, name="host call"), size)
 
-    def take_abort(self, header: Header) -> None:
+    def _take_note(self, header: Header, body: bytes) -> None:
+        number, op = header["i"], header["op"]
+        run = self.runs.get(number)
+        if run is None or run.answer.done():
+            if number in self._withdrawn or (type(number) is int and 0 < number <= self._last):
+                return
+            raise RuntimeFault(f"a note in invocation {str(number)[:40]}, which never was")
+        call = _host_call(run, header, body)
+        if op not in NOTES:
+            raise RuntimeFault(f"a note of unknown op {str(op)[:40]!r}")
+        run.host.notify(call)
+
+    def _take_abort(self, header: Header, body: bytes) -> None:
         """The guest gave up a call (a cleared timer, an aborted fetch): it is cancelled, and no reply is
         sent."""
         n = header["n"]
@@ -258,17 +262,9 @@ class InFlight:
         if run is not None and n in run.open:
             self._cancel_call(run, n)
 
-    def take_end(self, kind: str, header: Header, body: bytes) -> None:
-        """A `done` or an `error`."""
-        number = header["i"]
-        run = self.runs.get(number)
-        if run is None or run.answer.done():
-            if number in self._withdrawn:
-                return
-            raise RuntimeFault(f"an end of invocation {str(number)[:40]}, which is not running")
-        if kind == "error":
-            assert self._deployment is not None
-            run.answer.set_exception(function_error(header["error"], self._deployment, self._bundle))
+    def _take_done(self, header: Header, body: bytes) -> None:
+        run = self._ending(header["i"])
+        if run is None:
             return
         status = header.get("status")
         if status is None:
@@ -279,10 +275,38 @@ class InFlight:
         headers = [(_text(name), _text(value)) for name, value in header.get("headers") or ()]
         run.answer.set_result(Reply(status, headers, body, self._name, run.number))
 
+    def _take_error(self, header: Header, body: bytes) -> None:
+        run = self._ending(header["i"])
+        if run is not None:
+            assert self._deployment is not None
+            run.answer.set_exception(function_error(header["error"], self._deployment, self._bundle))
+
+    def _ending(self, number: int) -> Run | None:
+        """The invocation that the guest ends; None for one that was given up."""
+        run = self.runs.get(number)
+        if run is not None and not run.answer.done():
+            return run
+        if number in self._withdrawn:
+            return None
+        raise RuntimeFault(f"an end of invocation {str(number)[:40]}, which is not running")
+
+
+def _host_call(run: Run, header: Header, body: bytes) -> HostCall:
+    n, tx, span = header["n"], header.get("tx"), header.get("span")
+    if (
+        type(n) is not int
+        or n <= run.last
+        or not (tx is None or _earlier(tx, n))
+        or not (span is None or _earlier(span, n))
+    ):
+        raise RuntimeFault(f"a {header['t']} numbered {str(n)[:40]} after {run.last}")
+    run.last = n
+    return HostCall(header["op"], body, n, tx, span)
+
 
 def encode_invoke(number: int, invocation: Invocation) -> bytes:
     """The header of an `invoke` frame."""
-    return dumps(
+    return orjson.dumps(
         {
             "t": "invoke",
             "i": number,

@@ -183,7 +183,7 @@ class SubprocessEngine:
                     self._spare = spare
                 raise
             self._refill()
-            if process.alive and not process.retired:
+            if process.usable:
                 return process, slot
         raise RuntimeFault(f"The {self.name} guest dies as soon as it has booted.")
 
@@ -287,11 +287,16 @@ class DeploymentGuest:
         """The least loaded process that takes invocations, or None where one has to be started first."""
         if self._closed:
             raise GuestDied(f"This deployment of `{self.deployment.function}` is no longer served.")
+        wanted = self._engine.processes_per_deployment
+        if wanted == 1 and len(self._processes) == 1:
+            (process,) = self._processes
+            if process.usable and not process.busy:
+                return process
         best: GuestProcess | None = None
         blocked: GuestProcess | None = None
         usable = 0
         for process in self._processes:
-            if process.retired or not process.alive:
+            if not process.usable:
                 continue
             if process.busy:
                 blocked = process
@@ -299,7 +304,6 @@ class DeploymentGuest:
             usable += 1
             if best is None or process.in_flight < best.in_flight:
                 best = process
-        wanted = self._engine.processes_per_deployment
         if best is not None:
             if best.in_flight and usable < wanted and len(self._processes) < wanted + MOST_EXTRA:
                 self._start()
@@ -315,7 +319,7 @@ class DeploymentGuest:
             raise RuntimeFault(
                 f"No process for `{self.deployment.function}` could be started in time."
             ) from error
-        if process.alive and not process.retired:
+        if process.usable:
             return process
         raise GuestDied(f"The guest process of `{self.deployment.function}` died as soon as it had loaded.")
 
@@ -352,6 +356,6 @@ class DeploymentGuest:
 
     def _replace(self, process: GuestProcess) -> None:
         """Start another at once, unless the code may be what ends each process before it has served."""
-        live = [p for p in self._processes if p.alive and not p.retired]
+        live = [p for p in self._processes if p.usable]
         if not self._closed and process.served and len(live) < self._engine.processes_per_deployment:
             self._start()

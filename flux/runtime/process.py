@@ -20,7 +20,7 @@ from typing import Any
 from flux.errors import DeadlineExceeded, FunctionError, GuestDied, RuntimeFault
 from flux.host.protocol import Host
 from flux.runtime import spawn
-from flux.runtime.connection import Connection
+from flux.runtime.connection import Connection, Taker
 from flux.runtime.deployment import Deployment
 from flux.runtime.engine import Invocation, Reply
 from flux.runtime.frames import Header, encode
@@ -56,9 +56,14 @@ class GuestProcess:
         self._popen = popen
         self._on_line = on_line
         self._loop = asyncio.get_running_loop()
-        self._connection = Connection(take=self._take, breach=self.kill, lost=self._lost)
+        takers: dict[str, Taker] = {
+            "pong": self._take_pong,
+            **dict.fromkeys(("booted", "ready", "failed"), self._take_milestone),
+        }
+        self._connection = Connection(takers=takers, breach=self.kill, lost=self._lost)
         self._inflight = InFlight(name, self._connection)
         self._runs = self._inflight.runs
+        takers |= self._inflight.takers
         self._pulse = Pulse(self._connection, self._stopped, self._answered)
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = math.inf
@@ -241,7 +246,9 @@ class GuestProcess:
             error.guest, error.invocation = self.name, run.number
             raise
         finally:
-            await inflight.end(run)
+            inflight.end(run)
+            if run.open:
+                await inflight.abandon(run)
             if self._idle is not None and not self._runs:
                 if not self._idle.done():
                     self._idle.set_result(None)
@@ -301,24 +308,15 @@ class GuestProcess:
 
     # Frames
 
-    def _take(self, header: Header, body: bytes) -> None:
-        kind = header["t"]
-        if kind in ("call", "note"):
-            self._inflight.take_call(kind, header, body)
-        elif kind in ("done", "error"):
-            self._inflight.take_end(kind, header, body)
-        elif kind == "abort":
-            self._inflight.take_abort(header)
-        elif kind == "pong":
-            self._pulse.pong()
-        elif kind in ("booted", "ready", "failed"):
-            milestone, self._milestone = self._milestone, None
-            if milestone is None:
-                raise RuntimeFault(f"a `{kind}` that nothing asked for")
-            if not milestone.done():
-                milestone.set_result(header)
-        else:
-            raise RuntimeFault(f"a frame of unknown type {str(kind)[:40]!r}")
+    def _take_pong(self, header: Header, body: bytes) -> None:
+        self._pulse.pong()
+
+    def _take_milestone(self, header: Header, body: bytes) -> None:
+        milestone, self._milestone = self._milestone, None
+        if milestone is None:
+            raise RuntimeFault(f"a `{header['t']}` that nothing asked for")
+        if not milestone.done():
+            milestone.set_result(header)
 
     def _expect(self) -> asyncio.Future[Header]:
         """The future of the next milestone frame (booted, ready or failed); fails at once where the process
