@@ -9,15 +9,15 @@ and killing. Nothing here knows HTTP.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from flux.host.protocol import Host
 from flux.runtime.deployment import Deployment
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(msgspec.Struct, frozen=True):
     """One run of a function.
 
     Attributes:
@@ -43,8 +43,7 @@ class Invocation:
     input: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """What the handler gave back.
 
     `status` None means a plain value: `body` is its exact JSON. Otherwise it returned a Response with that
