@@ -1,0 +1,145 @@
+"""What to do about a failure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flux.query.cause import Cause
+from flux.query.suggest import Facts, Route, suggest
+from tests.unit.cli.shapes import Shape, call, trace
+
+ROUTES = [Route("create_user", "/users", "POST"), Route("get_user", "/users/{id}", "GET")]
+
+
+def advice(
+    kind: str,
+    message: str = "it failed",
+    *,
+    failing: Shape | None = None,
+    detail: dict[str, str] | None = None,
+    **execution: Any,
+) -> list[dict[str, str]]:
+    """The suggestions for an execution that ended with an error of type `kind`."""
+    document = trace(**{"status": 500, "outcome": "error"} | execution)
+    cause = Cause(kind, message, None, document, failing)
+    return suggest(Facts(cause, document, detail or {}, ROUTES))
+
+
+def test_what_nobody_foresaw_gets_no_advice() -> None:
+    assert advice("Error", "anything") == []
+
+
+def test_a_unique_violation_names_the_row_that_is_there() -> None:
+    detail = {
+        "table": "users",
+        "constraint": "users_email_key",
+        "detail": "Key (email)=(a@b) already exists.",
+    }
+    first, second = advice("unique_violation", detail=detail)
+    assert "`on_conflict` on (email)" in first["text"]
+    assert first["reason"] == "`users` already has a row with email = a@b, and `users_email_key` allows one."
+    assert "409" in second["text"]
+
+
+def test_an_error_of_another_name_is_known_by_its_sqlstate() -> None:
+    (found,) = advice("DatabaseError", detail={"sqlstate": "40P01"})
+    assert "again" in found["text"]
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"name": "x"}, "The input has no `email`, and `users.email` is NOT NULL."),
+        ({"email": None}, "`users.email` is NOT NULL and the statement gave it null."),
+    ],
+)
+def test_a_missing_value_is_looked_for_in_the_input(given: Any, reason: str) -> None:
+    (found,) = advice("not_null_violation", detail={"table": "users", "column": "email"}, input=given)
+    assert found["reason"] == reason
+
+
+def test_a_foreign_key_tells_a_missing_row_from_one_still_needed() -> None:
+    missing = advice(
+        "foreign_key_violation",
+        detail={"table": "orders", "detail": 'Key (user_id)=(5) is not present in table "users".'},
+    )
+    assert missing[0]["text"] == "Insert into `users` before `orders`, in one transaction."
+    assert missing[1]["text"].endswith('flux state history users --id "5"')
+    (needed,) = advice(
+        "foreign_key_violation",
+        detail={"table": "users", "detail": 'Key (id)=(5) is still referenced from table "orders".'},
+    )
+    assert "ON DELETE CASCADE" in needed["text"]
+
+
+def test_a_deadline_names_the_call_that_it_waited_for() -> None:
+    calls = [
+        call(1, "db.sql", {}, duration_ms=2.0),
+        call(2, "fetch", {"method": "GET", "url": "http://slow.example/x"}, status="abandoned"),
+    ]
+    (found,) = advice("DeadlineExceeded", status=504, duration_ms=30_000.0, host_calls=calls)
+    assert found["reason"] == "After 30,000 ms it still waited for GET http://slow.example/x."
+    (own,) = advice("DeadlineExceeded", status=504, duration_ms=30_000.0)
+    assert "its own code" in own["reason"]
+
+
+def test_a_fetch_that_timed_out_is_given_a_limit_of_its_own() -> None:
+    failing = call(1, "fetch", {"url": "https://pay.example/charge?x=1"}, duration_ms=1500.0)
+    (found,) = advice("timeout", failing=failing)
+    assert "pay.example a time limit" in found["text"]
+    assert "1,500 ms" in found["reason"]
+
+
+@pytest.mark.parametrize("kind", ["ConnectError", "DNSError", "TLSError"])
+def test_what_could_not_be_reached_is_named(kind: str) -> None:
+    (found,) = advice(kind, failing=call(1, "fetch", {"url": "https://pay.example:8443/charge"}))
+    assert "pay.example:8443" in found["text"]
+
+
+def test_a_secret_that_is_missing_is_named() -> None:
+    (found,) = advice("secret_not_found", failing=call(1, "secrets.get", {"key": "STRIPE_KEY"}))
+    assert "`STRIPE_KEY=...` to .env" in found["text"]
+
+
+def test_a_misspelt_path_is_told_its_neighbour() -> None:
+    gone = {"outcome": "rejected", "status": 404, "function": None}
+    (near,) = advice("NotFound", **gone, path="/user")
+    assert near["text"] == "Did you mean POST /users?"
+    (far,) = advice("NotFound", **gone, path="/metrics/all")
+    assert "functions/metrics/index.ts" in far["text"]
+    assert far["reason"] == "Routes: POST /users, GET /users/{id}."
+
+
+def test_a_wrong_method_is_told_the_right_one() -> None:
+    wrong = {"outcome": "rejected", "status": 405, "method": "DELETE"}
+    (found,) = advice("MethodNotAllowed", **wrong, path="/users/7")
+    assert found["text"].startswith("Send GET /users/7, or set")
+    assert advice("MethodNotAllowed", **wrong, path="/users/7/orders") == []
+
+
+def test_invalid_fields_are_listed() -> None:
+    error = {"type": "ValidationError", "message": "invalid", "fields": {"qty": "must be positive"}}
+    (found,) = advice("ValidationError", status=422, outcome="rejected", error=error)
+    assert found == {"text": "Correct `qty` in the request.", "reason": "qty: must be positive"}
+    assert advice("ValidationError", status=422, outcome="rejected") == []
+
+
+def test_an_interrupted_execution_may_be_repeated_only_where_nothing_is_unknown() -> None:
+    stopped: dict[str, Any] = {"outcome": "interrupted", "status": None}
+    (safe,) = advice("interrupted", **stopped)
+    assert safe["text"] == "Send the request again."
+    calls = [call(1, "queue.push", {"name": "mail"}, status="unknown")]
+    (unsure,) = advice("interrupted", **stopped, host_calls=calls)
+    assert "whether the push of `mail` was carried out" in unsure["text"]
+
+
+def test_a_row_that_was_not_there_is_blamed_only_where_none_was_found() -> None:
+    message = "Cannot read properties of undefined (reading 'id')"
+    empty = [call(1, "db.query", {"table": "users", "operation": "select"}, {"rows": [], "count": 0})]
+    (found,) = advice("TypeError", message, host_calls=empty)
+    assert found["text"] == "Handle the case in which select on `users` (call 1) finds nothing."
+    full = [call(1, "db.query", {"table": "users"}, {"rows": [{"id": 1}], "count": 1})]
+    assert advice("TypeError", message, host_calls=full) == []
+    assert advice("TypeError", "x is not a function", host_calls=empty) == []
