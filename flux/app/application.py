@@ -40,7 +40,7 @@ from flux.recorder.recorder import Recorder
 from flux.recorder.redaction import Redaction
 from flux.recorder.seal import Sealer
 from flux.recorder.spool import Spool
-from flux.recorder.telemetry import recording_tracer, setup
+from flux.recorder.telemetry import setup
 from flux.runtime.deno import DenoLauncher
 from flux.runtime.executor import Executor, Request
 from flux.runtime.functions import discover
@@ -136,7 +136,7 @@ class Application:
         self.executor = Executor(
             registry=registry,
             recorder=recorder,
-            tracer=recording_tracer(provider, "flux", __version__),
+            tracer=provider.get_tracer("flux", __version__),
             hosts=self._host,
             dev=config.dev,
         )

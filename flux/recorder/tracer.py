@@ -1,8 +1,12 @@
-"""The tracer of the record: the SDK's own spans, made without what a provider that records everything never uses.
+"""The tracer of the record: the SDK's own spans, made without what a provider that records everything never
+uses.
 
-The SDK's `start_span` asks a sampler that always says yes, checks limits that are unlimited, counts for metrics that nobody
-reads, and cleans each attribute in a recursive function: half of what recording a request costs. This one copies a
-prototype that the SDK made, sets what differs, and hands plain attributes over as they are. Whatever it doesn't know (odd
+The SDK's `start_span` asks a sampler that always says yes, checks limits that are unlimited, counts for
+metrics that nobody
+reads, and cleans each attribute in a recursive function: half of what recording a request costs. This one
+    copies a
+prototype that the SDK made, sets what differs, and hands plain attributes over as they are. Whatever it
+doesn't know (odd
 attribute values, links) takes the SDK's way.
 """
 
@@ -50,16 +54,15 @@ class RecordedSpan(Span):
         processor.on_end(self)
 
 
-class RecordingTracer:
-    """Makes RecordedSpans.
+class RecordingTracer(Tracer):
+    """Makes RecordedSpans, for whoever asks the provider for a tracer.
 
     Args:
         tracer: the SDK's, of a provider whose sampler always records and whose limits are unset.
     """
 
     def __init__(self, tracer: Tracer) -> None:
-        self._tracer = tracer
-        self._processor = cast(Any, tracer.span_processor)
+        self.__dict__.update(tracer.__dict__)
         self._prototype: dict[str, Any] | None = None
 
     def start_span(
@@ -70,10 +73,14 @@ class RecordingTracer:
         attributes: Mapping[str, Any] | None = None,
         links: Sequence[Link] | None = None,
         start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
     ) -> api.Span:
-        """Start a span; see `Tracer.start_span`. `attributes` is taken over where its values are plain."""
-        if links or (attributes and any(type(value) not in _PLAIN for value in attributes.values())):
-            return self._tracer.start_span(name, context, kind, attributes, links, start_time)
+        """Start a span; see `Tracer.start_span`. A dict of plain attributes is taken over, not copied."""
+        if links or (attributes and not _PLAIN.issuperset(map(type, attributes.values()))):
+            return super().start_span(
+                name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
+            )
         parent: SpanContext | None = api.get_current_span(context).get_span_context()
         if parent is None or not parent.is_valid:
             parent = None
@@ -96,14 +103,16 @@ class RecordingTracer:
         own["_attributes"] = _bounded({} if attributes is None else attributes)
         own["_events"] = BoundedList(None)
         own["_links"] = BoundedList(None)
+        own["_record_exception"] = record_exception
+        own["_set_status_on_exception"] = set_status_on_exception
         own["_start_time"] = time_ns() if start_time is None else start_time
-        self._processor.on_start(span, parent_context=context)
+        cast(Any, self.span_processor).on_start(span, parent_context=context)
         return cast(api.Span, span)
 
     def _make_prototype(self) -> dict[str, Any]:
         """What all spans of this tracer have in common, from a span that the SDK made and no one sees."""
         made = cast(Any, Span).__new__(RecordedSpan)
-        tracer = cast(Any, self._tracer)
+        tracer = cast(Any, self)
         made.__init__(
             name="",
             context=None,

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import orjson
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
 
 from flux import semconv
 from flux.errors import (
@@ -36,7 +36,6 @@ from flux.record.identity import day_of
 from flux.recorder.context import with_execution
 from flux.recorder.execution import Execution
 from flux.recorder.recorder import Recorder
-from flux.recorder.tracer import RecordingTracer
 from flux.runtime.engine import Invocation, Reply
 from flux.runtime.registry import Registry, Served
 
@@ -132,7 +131,7 @@ class Executor:
         *,
         registry: Registry,
         recorder: Recorder,
-        tracer: RecordingTracer,
+        tracer: Tracer,
         hosts: HostFactory,
         dev: bool,
         entropy: Callable[[int], bytes] = os.urandom,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, Tracer, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from flux.recorder.recorder import Recorder
@@ -31,9 +31,10 @@ def provider(tmp_path: Path) -> Iterator[TracerProvider]:
 
 
 def _both(provider: TracerProvider) -> tuple[RecordingTracer, Any]:
-    tracer = provider.get_tracer("scope", "1")
-    assert isinstance(tracer, Tracer)
-    return RecordingTracer(tracer), tracer
+    ours, theirs = provider.get_tracer("scope", "1"), TracerProvider.get_tracer(provider, "scope", "1")
+    assert isinstance(ours, RecordingTracer)
+    assert not isinstance(theirs, RecordingTracer)
+    return ours, theirs
 
 
 def _use(tracer: Any, parent: Context, **more: Any) -> Span:
@@ -88,7 +89,7 @@ def test_links_and_odd_attributes_take_the_sdks_way(provider: TracerProvider) ->
 
 def test_other_processors_see_every_span(provider: TracerProvider) -> None:
     class Listener(SpanProcessor):
-        seen: list[ReadableSpan] = []
+        seen: ClassVar[list[ReadableSpan]] = []
 
         def on_end(self, span: ReadableSpan) -> None:
             self.seen.append(span)
