@@ -7,7 +7,7 @@ import { fetch } from "./fetch.ts";
 import type { Header } from "./frames.ts";
 import { note } from "./host.ts";
 import { scope, within } from "./invocation.ts";
-import { fromUtf8, parse, RealHeaders, stringify } from "./primordials.ts";
+import { bytesSlice, fromUtf8, parse, RealHeaders, stringify } from "./primordials.ts";
 import { invoke, push, secret } from "./queue.ts";
 import { sleep } from "./timers.ts";
 
@@ -39,24 +39,35 @@ async function span<T>(name: string, work: () => Promise<T> | T, attributes?: Re
   }
 }
 
+/** What bytes hold: the value of JSON, the text of anything else (a form, plain text), null where there are none. */
+export function content(bytes: Uint8Array<ArrayBuffer>): unknown {
+  if (bytes.length === 0) return null;
+  const text = fromUtf8(bytes);
+  try {
+    return parse(text);
+  } catch {
+    return text;
+  }
+}
+
 /** The HTTP request (or what stands for one) behind the invocation. */
 class Request {
   readonly method: string;
   readonly url: string;
   readonly path: string;
   readonly params: Record<string, string>;
-  /** The bytes that came. */
-  readonly body: Uint8Array;
+  readonly #bytes: Uint8Array<ArrayBuffer>;
+  #body: { value: unknown } | undefined;
   readonly #query: Record<string, string[]>;
   readonly #rawHeaders: [string, string][];
   #headers: Headers | undefined;
 
-  constructor(header: Header, body: Uint8Array) {
+  constructor(header: Header, bytes: Uint8Array<ArrayBuffer>) {
     this.method = header.method;
     this.url = header.url;
     this.path = header.path;
     this.params = header.params ?? {};
-    this.body = body;
+    this.#bytes = bytes;
     this.#query = header.query ?? {};
     this.#rawHeaders = header.headers ?? [];
   }
@@ -72,8 +83,17 @@ class Request {
     return this.#headers ??= new RealHeaders(this.#rawHeaders);
   }
 
+  /** What came: the value of JSON, the text of anything else, null where nothing did. */
+  get body(): unknown {
+    return (this.#body ??= { value: content(this.#bytes) }).value;
+  }
+
+  bytes(): Uint8Array {
+    return bytesSlice(this.#bytes, 0, this.#bytes.length);
+  }
+
   text(): string {
-    return fromUtf8(this.body as Uint8Array<ArrayBuffer>);
+    return fromUtf8(this.#bytes);
   }
 
   json(): unknown {
@@ -87,10 +107,10 @@ export class Context {
   readonly traceId: string;
   readonly spanId: string;
   readonly #header: Header;
-  readonly #body: Uint8Array;
+  readonly #body: Uint8Array<ArrayBuffer>;
   #request: Request | undefined;
 
-  constructor(header: Header, body: Uint8Array) {
+  constructor(header: Header, body: Uint8Array<ArrayBuffer>) {
     this.requestId = header.request_id;
     this.traceId = header.trace_id;
     this.spanId = header.span_id;

@@ -5,13 +5,13 @@ import "./primordials.ts";
 import { installConsole, stray } from "./console.ts";
 import { installClock } from "./clock.ts";
 import { installRandom } from "./crypto.ts";
-import { Context, setEnv } from "./ctx.ts";
+import { content, Context, setEnv } from "./ctx.ts";
 import { describe, describeLoad, fileUrl, setRoot } from "./errors.ts";
 import { type Header, open } from "./frames.ts";
 import { installGlobals } from "./globals.ts";
 import { abandon, answer, connect } from "./host.ts";
 import { begin, chunkEnded, Invocation, within } from "./invocation.ts";
-import { bytesSubarray, fromUtf8, mapDelete, mapGet, mapSet, parse, stringify } from "./primordials.ts";
+import { bytesSubarray, mapDelete, mapGet, mapSet, stringify } from "./primordials.ts";
 import { needsNode, prepareNode } from "./node.ts";
 import { finished, isResponse, returned } from "./response.ts";
 import { installTimers } from "./timers.ts";
@@ -58,9 +58,9 @@ function invoke(frame: Header, payload: Uint8Array<ArrayBuffer>): void {
   invocation.deliver(() => within({ invocation, span: undefined }, () => run(invocation, frame, body, payload)));
 }
 
-async function run(invocation: Invocation, frame: Header, body: Uint8Array, payload: Uint8Array<ArrayBuffer>): Promise<void> {
+async function run(invocation: Invocation, frame: Header, body: Uint8Array<ArrayBuffer>, payload: Uint8Array<ArrayBuffer>): Promise<void> {
   try {
-    const input = payload.length === 0 ? null : inputOf(size(payload, body));
+    const input = content(given(payload, body));
     const value = await handler!({ input, ctx: new Context(frame, body) });
     if (isResponse(value)) {
       const [header, bytes] = await finished(invocation, value);
@@ -73,18 +73,9 @@ async function run(invocation: Invocation, frame: Header, body: Uint8Array, payl
   }
 }
 
-function size(payload: Uint8Array<ArrayBuffer>, body: Uint8Array): Uint8Array<ArrayBuffer> {
+/** The bytes of the handler's input: what follows the body, or the body where nothing does. */
+function given(payload: Uint8Array<ArrayBuffer>, body: Uint8Array): Uint8Array<ArrayBuffer> {
   return body.length === payload.length ? payload : bytesSubarray(payload, body.length, payload.length);
-}
-
-/** The handler's input; a body that isn't JSON (a form, plain text) is given as text. */
-function inputOf(bytes: Uint8Array<ArrayBuffer>): unknown {
-  const text = fromUtf8(bytes);
-  try {
-    return parse(text);
-  } catch {
-    return text;
-  }
 }
 
 /** The handler has settled: timers are dropped, other open calls the host waits for. */

@@ -176,8 +176,10 @@ export interface FunctionRequest {
   /** The query by name; several values where a name was given more than once. */
   readonly query: Readonly<Record<string, string | string[]>>;
   readonly headers: Headers;
-  /** The bytes that came. */
-  readonly body: Uint8Array;
+  /** The body: the value of JSON, the text of anything else, null where it is empty. */
+  readonly body: Json;
+  /** The body as it came. */
+  bytes(): Uint8Array;
   /** The body as text. */
   text(): string;
   /** The body, parsed. */

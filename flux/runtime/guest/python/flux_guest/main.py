@@ -19,8 +19,9 @@ from flux_guest.context import Context
 from flux_guest.failure import failure
 from flux_guest.invocation import Invocation, log
 from flux_guest.loop import Delivery, GuestLoop, sleep
+from flux_guest.request import value_of
 from flux_guest.sources import Sources, current
-from flux_guest.values import dumps, parse
+from flux_guest.values import dumps
 from flux_guest.wire import Frame, Wire
 
 _URGENT = frozenset({"ping", "cancel"})
@@ -143,7 +144,7 @@ class _Server:
         try:
             size = header["body_size"]
             given = body[size:] or body[:size]
-            value = self._handler(_input(given), Context(invocation, header, body[:size], self._env))
+            value = self._handler(value_of(given), Context(invocation, header, body[:size], self._env))
             if isinstance(value, Awaitable):
                 value = await value
             if isinstance(value, Response):
@@ -188,13 +189,3 @@ class _Server:
             described = failure(error, self._root)
             text = f"{text}: {described['type']}: {described['message']}"
         os.write(2, f"{text}\n".encode("utf-8", "replace"))
-
-
-def _input(given: bytes) -> Any:
-    """The handler's input: the value of the JSON that came, or the text where it is none."""
-    if not given:
-        return None
-    try:
-        return parse(given)
-    except ValueError:
-        return given.decode("utf-8", "replace")

@@ -3,9 +3,26 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from flux_guest.values import parse
+
+_UNREAD: Any = object()
+
+
+def value_of(data: bytes) -> Any:
+    """What bytes hold: the value of JSON, the text of anything else (a form, plain text), None where there
+    are none."""
+    if not data:
+        return None
+    try:
+        return parse(data)
+    except ValueError:
+        return data.decode("utf-8", "replace")
+
 
 class Headers(Mapping[str, str]):
-    """A request's headers: `[name]` is the first value, `all(name)` every one; names match in any case."""
+    """A request's headers by name, in any case: `[name]` is the value, those of a repeated header joined by
+    commas; `all(name)` has each.
+    """
 
     __slots__ = ("_values",)
 
@@ -15,7 +32,7 @@ class Headers(Mapping[str, str]):
             self._values.setdefault(name.lower(), []).append(value)
 
     def __getitem__(self, name: str) -> str:
-        return self._values[name.lower()][0]
+        return ", ".join(self._values[name.lower()])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -39,10 +56,10 @@ class Request:
         params: the route's parameters, decoded.
         query: the query's members by name: a string each, a list where a name is repeated.
         headers: the request's headers.
-        body: the bytes as they came.
+        body: the value of JSON, the text of anything else, None where it is empty.
     """
 
-    __slots__ = ("body", "headers", "method", "params", "path", "query", "url")
+    __slots__ = ("_body", "_bytes", "headers", "method", "params", "path", "query", "url")
 
     def __init__(self, request: dict[str, Any], body: bytes) -> None:
         self.method: str | None = request.get("method")
@@ -54,4 +71,27 @@ class Request:
             for name, values in (request.get("query") or {}).items()
         }
         self.headers = Headers([(name, value) for name, value in request.get("headers") or ()])
-        self.body = body
+        self._bytes = body
+        self._body = _UNREAD
+
+    @property
+    def body(self) -> Any:
+        if self._body is _UNREAD:
+            self._body = value_of(self._bytes)
+        return self._body
+
+    def text(self) -> str:
+        """The body as text."""
+        return self._bytes.decode("utf-8", "replace")
+
+    def json(self) -> Any:
+        """The body, parsed.
+
+        Raises:
+            ValueError: it is not JSON.
+        """
+        return parse(self._bytes)
+
+    def bytes(self) -> bytes:
+        """The body as it came."""
+        return self._bytes

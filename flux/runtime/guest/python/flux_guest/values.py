@@ -11,7 +11,7 @@ import sys
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from json import JSONEncoder, loads
+from json import JSONDecoder, JSONEncoder
 from typing import Any
 
 
@@ -54,8 +54,19 @@ def dumps(value: Any, what: str = "$") -> bytes:
 
 
 def parse(data: bytes) -> Any:
-    """The Python value of JSON bytes."""
-    return loads(data.decode())
+    """The Python value of JSON bytes.
+
+    Raises:
+        ValueError: it is not JSON; NaN and the infinities, which Python's json takes, are none either.
+    """
+    return _decode(data.decode())
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+_decode = JSONDecoder(parse_constant=_no_constant).decode
 
 
 def rows(data: bytes) -> Rows:
