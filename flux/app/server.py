@@ -10,9 +10,8 @@ import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config as HypercornConfig
 from watchfiles import awatch
 
@@ -20,6 +19,7 @@ from flux.app import port
 from flux.app.application import Application, announce, withdraw
 from flux.app.schema import FOLDER, push_files
 from flux.config import Config
+from flux.gateway.listener import listen
 from flux.runtime.executor import Request, Result
 from flux.runtime.registry import Change
 
@@ -82,7 +82,7 @@ async def serve(config: Config, audience: Audience) -> None:
             tasks.create_task(app.run_jobs(stop))
             if config.dev:
                 tasks.create_task(_watch(app, audience, stop))
-            server = tasks.create_task(_http(app, sock.detach(), stop))
+            server = tasks.create_task(listen(app.gateway, _settings(), sock, stop))
             announce(app.config)
             audience.started(app, changes, schema, f"http://{config.host}:{config.port}")
             await server
@@ -98,9 +98,8 @@ def _stop(stop: asyncio.Event, audience: Audience) -> None:
     stop.set()
 
 
-async def _http(app: Application, descriptor: int, stop: asyncio.Event) -> None:
+def _settings() -> HypercornConfig:
     settings = HypercornConfig()
-    settings.bind = [f"fd://{descriptor}"]
     settings.backlog = 1024
     settings.include_server_header = False
     settings.keep_alive_max_requests = 2**31
@@ -108,15 +107,7 @@ async def _http(app: Application, descriptor: int, stop: asyncio.Event) -> None:
     settings.graceful_timeout = GRACE
     settings.h11_max_incomplete_size = 64 * 1024
     settings.loglevel = "WARNING"
-
-    async def trigger() -> None:
-        await stop.wait()
-
-    await hypercorn_serve(_framework(app), settings, shutdown_trigger=trigger, mode="asgi")
-
-
-def _framework(app: Application) -> Any:
-    return app.gateway
+    return settings
 
 
 async def _apply_schema(app: Application, audience: Audience) -> list[str]:
