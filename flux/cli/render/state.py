@@ -30,15 +30,13 @@ def blame_page(table: str, key: str, columns: Shape, cells: int, now: datetime) 
     if any(entry["op"] in ("DELETE", "TRUNCATE") for entry in columns.values()):
         lines[0].add("  the row is gone", "red")
     names = min(max((width(safe(name)) for name in columns), default=0), 30)
-    room = max(20, min(48, cells - names - 46))
+    setters = {name: _setter(entry, now) for name, entry in columns.items()}
+    room = cells - names - 6 - max((setter.width for setter in setters.values()), default=0)
+    room = max(20, min(48, room))
     for name, entry in columns.items():
-        shown = compact(entry["value"], room)
-        line = Text.of((f"  {_fit(safe(name), names)}  ", "dim"), (_fit(shown, room), "bold"), ("  ", ""))
-        if entry["before_capture"]:
-            lines.append(line.add("not by any recorded change", "dim"))
-        else:
-            line.join(_author(entry)).add(f"  {clock(entry['at'], now)}  {ago(entry['at'], now)}", "dim")
-            lines.append(line)
+        value = _fit(compact(entry["value"], room), room)
+        line = Text.of((f"  {_fit(safe(name), names)}  ", "dim"), (value, "bold"), ("  ", ""))
+        lines.append(line.join(setters[name]))
         attempt = entry["rolled_back_attempt"]
         if attempt is not None:
             tried = Text.of(
@@ -47,6 +45,13 @@ def blame_page(table: str, key: str, columns: Shape, cells: int, now: datetime) 
             tried.add("  ").add(short(attempt["request_id"]), "yellow")
             lines.append(tried.add(f"  {clock(attempt['at'], now)}", "dim").add("  rolled back", "red"))
     return [line.cut(cells) for line in lines]
+
+
+def _setter(entry: Shape, now: datetime) -> Text:
+    """Who set a column, and when."""
+    if entry["before_capture"]:
+        return Text.of(("not by any recorded change", "dim"))
+    return _author(entry).add(f"  {clock(entry['at'], now)}  {ago(entry['at'], now)}", "dim")
 
 
 def _author(entry: Shape) -> Text:
