@@ -194,6 +194,38 @@ async def test_a_deadline_spares_a_guest_that_still_answers_but_retires_it(proce
     assert await do(process, "echo") == "echo"
 
 
+async def test_each_invocation_has_its_own_deadline_in_whatever_order_they_began(
+    process: GuestProcess,
+) -> None:
+    silent = '{"t": "note", "i": "i", "n": 1, "op": "log"}'
+    ended: list[float] = []
+
+    async def wait(timeout: float) -> None:
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceeded, match=f"within {timeout * 1000:.0f} ms"):
+            await do(process, silent, timeout=timeout)
+        assert time.monotonic() - began >= timeout - 0.002
+        ended.append(timeout)
+
+    await asyncio.gather(*(wait(timeout) for timeout in (0.3, 0.01, 0.2, 0.1)))
+    assert ended == [0.01, 0.1, 0.2, 0.3]
+    assert await do(process, "echo") == "echo"
+
+
+async def test_a_retirement_is_told_once_it_is_known_whether_the_guest_lives(process: GuestProcess) -> None:
+    told: list[str] = []
+    process.on_retired(lambda: told.append("retired"))
+    process.on_death(lambda: told.append("died"))
+    other = asyncio.create_task(do(process, '{"t": "note", "i": "i", "n": 1, "op": "log"}'))
+    await asyncio.sleep(0)
+    with pytest.raises(DeadlineExceeded):
+        await do(process, "block", timeout=0.1)
+    assert (process.usable, told) == (False, [])
+    with pytest.raises(GuestDied):
+        await other
+    assert told == ["died"]
+
+
 async def test_a_caller_that_gives_up_cancels_its_invocation_and_calls(process: GuestProcess) -> None:
     async def hang() -> Outcome:
         await asyncio.Event().wait()
