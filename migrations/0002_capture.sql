@@ -8,6 +8,7 @@
 --                    Postgres clones it to all leaves, so that writes straight to a leaf are captured too.
 --   !flux_announce   beside it, per statement: tells Flux's session what the statement did (below).
 --   ~flux_truncate   BEFORE TRUNCATE, sorts last: one TRUNCATE mutation per row that is about to go.
+-- Their functions exist twice: the ones called ..._plain set less, for tables whose column types allow it (flux.needs_settings).
 -- All are ENABLE ALWAYS. flux.capture_table() places them. Their arguments: 'p' for a partitioned table or '', columns to leave out
 -- (virtual generated ones, which a trigger can't see) as an array, then the key's columns.
 --
@@ -203,7 +204,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- The execution that a context names: null and null unless it is well formed and its day has or may have a partition; where `ctx` is null or
--- unsound, the outside transaction's own. Makes a missing partition: an outside write after a month's silence must not fail.
+-- unsound, the outside transaction's own. Makes a missing partition: an outside write after a month's silence must not fail. Leaves the day
+-- in the session's flux.day, by which captures know that they need not ask again: it is sound and its partition is there.
 CREATE FUNCTION flux.home_of(ctx text, OUT request text, OUT on_day date, OUT origin text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -217,6 +219,9 @@ BEGIN
         origin := 'outside';
     END IF;
     PERFORM flux.ensure_partition('mutations', on_day);
+    IF origin = 'flux' THEN
+        PERFORM set_config('flux.day', to_char(on_day, '|YYYY-MM-DD'), false);
+    END IF;
 END $$;
 
 -- Where the mutation of a row belongs that a nested statement wrote again before the row's own trigger ran: right below that one's
@@ -287,8 +292,10 @@ EXCEPTION WHEN OTHERS THEN
     RETURN ARRAY[statement, 0, 0, NULL, NULL, 0];
 END $$;
 
--- Capture per statement. Few expressions, each doing much: PL/pgSQL prepares every one anew in each transaction. The SET clauses make images the
--- same whatever the session has set. Images are made first, where a failure costs a subtransaction without writes.
+-- Capture per statement. Few expressions, each doing much: PL/pgSQL prepares every one anew in each transaction, and that is most of what a
+-- one-row statement pays. So there is a straight way for one row, and one for all else: more rows, an image that to_jsonb refuses, columns to leave
+-- out, a context that is unsound. The SET clauses make images the same whatever the session has set. Images are made
+-- first, where a failure costs a subtransaction without writes.
 CREATE FUNCTION flux.capture_statement() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET "TimeZone" = 'UTC' SET "DateStyle" = 'ISO' SET "IntervalStyle" = 'postgres'
@@ -297,18 +304,85 @@ DECLARE
     ctx text := nullif(current_setting('flux.ctx', true), '');
     request text;
     on_day date;
+    old_image jsonb;
+    new_image jsonb;
+    place bigint;
     source text := 'flux';
     numbers bigint[];
     was jsonb[];
     becomes jsonb[];
+    one boolean := true;
     careful boolean := false;
     many bigint;
     first_n bigint;
+    heard text;
+    stamp text;
     tally bigint[];
     said text;
+    rest text;
     said_rows bigint := 1;
     said_bytes bigint;
 BEGIN
+    BEGIN
+        IF TG_OP = 'INSERT' THEN
+            SELECT to_jsonb(r.*) INTO STRICT new_image FROM flux_new r;
+        ELSIF TG_OP = 'UPDATE' THEN
+            SELECT to_jsonb(o.*), to_jsonb(r.*) INTO STRICT old_image, new_image FROM flux_old o, flux_new r;
+        ELSE
+            SELECT to_jsonb(o.*) INTO STRICT old_image FROM flux_old o;
+        END IF;
+    EXCEPTION
+        WHEN no_data_found THEN
+            RETURN NULL;
+        WHEN OTHERS THEN
+            one := false;
+    END;
+    IF right(ctx, 11) = current_setting('flux.day', true) AND length(ctx) = 43 AND translate(left(ctx, 32), '0123456789abcdef', '') = '' THEN
+        request := left(ctx, 32);
+        on_day := right(ctx, 10);
+    ELSE
+        SELECT h.request, h.on_day, h.origin INTO request, on_day, source FROM flux.home_of(ctx) h;
+    END IF;
+    IF one AND TG_ARGV[1] = '{}' THEN
+        INSERT INTO flux.mutations AS m (request_id, day, n, xid, system_id, schema_name, table_name, op, key, before, after, at, origin,
+                                         actor, application_name)
+        VALUES (request, on_day, nextval('flux.mutation_order'), pg_current_xact_id(), flux.system_id(), TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP,
+                CASE WHEN TG_NARGS = 2 THEN NULL
+                     WHEN TG_NARGS = 3 AND octet_length(coalesce(old_image, new_image) ->> TG_ARGV[2]) <= 1000
+                     THEN jsonb_build_object(TG_ARGV[2], coalesce(old_image, new_image) -> TG_ARGV[2])
+                     ELSE flux.key_of(coalesce(old_image, new_image), TG_ARGV[2:]) END,
+                old_image, new_image, clock_timestamp(), source,
+                coalesce(nullif(current_setting('role'), 'none'), session_user),
+                nullif(current_setting('application_name'), ''))
+        RETURNING m.n,
+            CASE WHEN source = 'flux' THEN json_build_array(m.n, m.xid::text::bigint, m.schema_name, m.table_name, m.op, m.key,
+                m.before, m.after, (date_part('epoch', m.at) * 1000000)::bigint)::text END,
+            '{' || (date_part('epoch', statement_timestamp()) * 1000000)::bigint || ',',
+            m.n || ',"hi":' || m.n || CASE current_setting('transaction_isolation')
+                WHEN 'read committed' THEN ',"snap":"' || pg_current_snapshot() || '"}' ELSE '}' END
+        INTO place, said, stamp, rest;
+        IF said IS NOT NULL THEN
+            said_bytes := octet_length(said);
+            heard := current_setting('flux.tally', true);
+            IF said_bytes > 65536 OR starts_with(heard, stamp) THEN
+                tally := flux.tally();
+                IF tally[2] >= 32 OR tally[3] + said_bytes > 65536 THEN
+                    said := '';
+                    said_rows := 0;
+                    said_bytes := 0;
+                END IF;
+                heard := set_config('flux.tally', ARRAY[tally[1], tally[2] + said_rows, tally[3] + said_bytes, tally[4], tally[5], tally[6]]::text, true);
+            ELSE
+                heard := set_config('flux.tally', stamp || '1,' || said_bytes || ',NULL,NULL,0}', true);
+            END IF;
+            RAISE INFO 'flux:{"r":"%","a":[%],"cut":%,"lo":%', request, said, 1 - said_rows, rest;
+        END IF;
+        IF pg_trigger_depth() > 1 THEN
+            PERFORM set_config('flux.nested', pg_current_xact_id()::text, true);
+        END IF;
+        RETURN NULL;
+    END IF;
+
     BEGIN
         IF TG_OP = 'INSERT' THEN
             SELECT array_agg(nextval('flux.mutation_order')), array_agg(to_jsonb(r.*)) INTO numbers, becomes
@@ -322,18 +396,9 @@ BEGIN
             INTO numbers, was, becomes
             FROM (SELECT * FROM flux_old LIMIT 20001) r;
         END IF;
-        IF numbers IS NULL THEN
-            RETURN NULL;
-        END IF;
-        on_day := substr(ctx, 34)::date;
-        request := replace(left(ctx, 32)::uuid::text, '-', '');
     EXCEPTION WHEN OTHERS THEN
         careful := true;
     END;
-    IF request IS NULL OR to_regclass('flux.mutations_' || to_char(on_day, 'YYYYMMDD')) IS NULL THEN
-        SELECT h.request, h.on_day, h.origin INTO request, on_day, source FROM flux.home_of(ctx) h;
-    END IF;
-
     many := cardinality(numbers);
     IF careful OR many > 20000 THEN
         first_n := nextval('flux.mutation_order');
@@ -355,19 +420,6 @@ BEGIN
         IF many > 32 THEN
             numbers[33] := currval('flux.mutation_order');
         END IF;
-    ELSIF many = 1 AND TG_ARGV[1] = '{}' THEN
-        INSERT INTO flux.mutations AS m (request_id, day, n, xid, system_id, schema_name, table_name, op, key, before, after, at, origin,
-                                         actor, application_name)
-        VALUES (request, on_day, numbers[1], pg_current_xact_id(), flux.system_id(), TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP,
-                CASE WHEN TG_NARGS = 2 THEN NULL
-                     WHEN TG_NARGS = 3 AND octet_length(coalesce(was[1], becomes[1]) ->> TG_ARGV[2]) <= 1000
-                     THEN jsonb_build_object(TG_ARGV[2], coalesce(was[1], becomes[1]) -> TG_ARGV[2])
-                     ELSE flux.key_of(coalesce(was[1], becomes[1]), TG_ARGV[2:]) END,
-                was[1], becomes[1], clock_timestamp(), source,
-                CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END,
-                nullif(current_setting('application_name'), ''))
-        RETURNING CASE WHEN source = 'flux' THEN json_build_array(m.n, m.xid::text::bigint, m.schema_name, m.table_name, m.op, m.key,
-                       m.before, m.after, (date_part('epoch', m.at) * 1000000)::bigint)::text END INTO said;
     ELSE
         IF TG_ARGV[1] <> '{}' THEN
             was := ARRAY(SELECT i - TG_ARGV[1]::text[] FROM unnest(was) i);
@@ -395,20 +447,13 @@ BEGIN
         ELSE
             tally := ARRAY[(date_part('epoch', statement_timestamp()) * 1000000)::bigint, 0, 0, NULL, NULL, 0];
         END IF;
-        IF many > 1 OR said IS NULL THEN
-            SELECT string_agg(line, ',' ORDER BY n), count(*), max(total) INTO said, said_rows, said_bytes
-            FROM (SELECT n, line, sum(octet_length(line)) OVER (ORDER BY n) AS total
-                  FROM (SELECT i.n, flux.announced(i.n, TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP,
-                                                   flux.key_of(coalesce(i.was, i.becomes), TG_ARGV[2:]), i.was, i.becomes) AS line
-                        FROM unnest(numbers[:32], was[:32], becomes[:32]) AS i (n, was, becomes)
-                        LIMIT 32 - tally[2]) AS candidates) AS counted
-            WHERE total + tally[3] <= 65536;
-        ELSIF tally[2] >= 32 OR tally[3] + octet_length(said) > 65536 THEN
-            said := NULL;
-            said_rows := 0;
-        ELSE
-            said_bytes := octet_length(said);
-        END IF;
+        SELECT string_agg(line, ',' ORDER BY n), count(*), max(total) INTO said, said_rows, said_bytes
+        FROM (SELECT n, line, sum(octet_length(line)) OVER (ORDER BY n) AS total
+              FROM (SELECT i.n, flux.announced(i.n, TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP,
+                                               flux.key_of(coalesce(i.was, i.becomes), TG_ARGV[2:]), i.was, i.becomes) AS line
+                    FROM unnest(numbers[:32], was[:32], becomes[:32]) AS i (n, was, becomes)
+                    LIMIT 32 - tally[2]) AS candidates) AS counted
+        WHERE total + tally[3] <= 65536;
         RAISE INFO 'flux:{"r":"%","a":[%],"cut":%,"lo":%,"hi":% %', request, coalesce(said, ''), many - said_rows, numbers[1],
             numbers[cardinality(numbers)],
             CASE current_setting('transaction_isolation') WHEN 'read committed' THEN ',"snap":"' || pg_current_snapshot() || '"}'
@@ -464,13 +509,10 @@ BEGIN
         was := was - TG_ARGV[1]::text[];
         becomes := becomes - TG_ARGV[1]::text[];
     END IF;
-    BEGIN
-        request := replace(left(ctx, 32)::uuid::text, '-', '');
-        on_day := substr(ctx, 34)::date;
-    EXCEPTION WHEN OTHERS THEN
-        request := NULL;
-    END;
-    IF request IS NULL OR to_regclass('flux.mutations_' || to_char(on_day, 'YYYYMMDD')) IS NULL THEN
+    IF right(ctx, 11) = current_setting('flux.day', true) AND length(ctx) = 43 AND translate(left(ctx, 32), '0123456789abcdef', '') = '' THEN
+        request := left(ctx, 32);
+        on_day := right(ctx, 10);
+    ELSE
         SELECT h.request, h.on_day, h.origin INTO request, on_day, origin FROM flux.home_of(ctx) h;
     END IF;
     IF TG_ARGV[0] = 'p' THEN
@@ -479,7 +521,10 @@ BEGIN
     IF NEW.xmax <> '0' OR pg_trigger_depth() > 1 OR current_setting('flux.nested', true) <> '' THEN
         place := flux.place(TG_RELID, NEW.xmax <> '0', NEW.ctid, request, on_day, in_schema, in_table, coalesce(TG_ARGV[2:], '{}'), was, becomes);
     END IF;
-    of_key := CASE WHEN TG_NARGS > 2 THEN flux.key_of(coalesce(was, becomes), TG_ARGV[2:]) END;
+    of_key := CASE WHEN TG_NARGS = 2 THEN NULL
+                   WHEN TG_NARGS = 3 AND octet_length(coalesce(was, becomes) ->> TG_ARGV[2]) <= 1000
+                   THEN jsonb_build_object(TG_ARGV[2], coalesce(was, becomes) -> TG_ARGV[2])
+                   ELSE flux.key_of(coalesce(was, becomes), TG_ARGV[2:]) END;
     INSERT INTO flux.mutations AS m (request_id, day, n, xid, system_id, schema_name, table_name, op, key, before, after, at, origin,
                                      actor, application_name)
     VALUES (request, on_day, coalesce(place, nextval('flux.mutation_order')), pg_current_xact_id(), flux.system_id(),
@@ -487,11 +532,22 @@ BEGIN
             CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END,
             nullif(current_setting('application_name'), ''))
     RETURNING m.n INTO place;
-    IF origin = 'flux' THEN
+    -- Once there is no room left ("1" at the tally's end), a row has nothing to announce.
+    IF origin = 'flux' AND current_setting('flux.tally', true)
+       NOT LIKE '{' || (date_part('epoch', statement_timestamp()) * 1000000)::bigint || ',%,1}' IS NOT FALSE THEN
         PERFORM flux.keep_announcement(place, in_schema, in_table, TG_OP, of_key, was, becomes);
     END IF;
     RETURN NULL;
 END $$;
+
+-- The same for tables whose images depend on fewer settings (flux.needs_settings): each SET clause costs every call.
+DO $$
+BEGIN
+    EXECUTE replace(pg_get_functiondef('flux.capture_statement()'::regprocedure), 'flux.capture_statement', 'flux.capture_statement_plain');
+    EXECUTE replace(pg_get_functiondef('flux.capture_row()'::regprocedure), 'flux.capture_row', 'flux.capture_row_plain');
+END $$;
+ALTER FUNCTION flux.capture_statement_plain() RESET "DateStyle" RESET "IntervalStyle" RESET bytea_output RESET xmlbinary;
+ALTER FUNCTION flux.capture_row_plain() RESET "DateStyle" RESET "IntervalStyle" RESET bytea_output RESET xmlbinary;
 
 -- Add a row to what flux.announce() will say: its JSON to flux.rows, or a mark in flux.tally that there was no room for it.
 CREATE FUNCTION flux.keep_announcement(n bigint, in_schema text, in_table text, op text, of_key jsonb, was jsonb, becomes jsonb) RETURNS void
@@ -721,12 +777,27 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     FROM pg_class c WHERE c.oid = relation
 $$;
 
+-- Whether the images of a table's rows depend on settings besides TimeZone and extra_float_digits: true unless to_jsonb converts all of its
+-- columns' types by itself, or they are arrays of such types.
+CREATE FUNCTION flux.needs_settings(relation oid) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (
+        SELECT FROM pg_attribute a
+        JOIN pg_type t ON t.oid = a.atttypid
+        JOIN pg_type e ON e.oid = CASE WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN t.typelem ELSE t.oid END
+        WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND e.typtype <> 'e'
+          AND e.oid NOT IN ('bool'::regtype, 'int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'float4'::regtype, 'float8'::regtype,
+                            'numeric'::regtype, 'text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'uuid'::regtype, 'json'::regtype,
+                            'jsonb'::regtype, 'date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype))
+$$;
+
 -- The triggers that a table should have: name, function, what fires it.
 CREATE FUNCTION flux.wanted_triggers(relation oid) RETURNS TABLE (name text, function text, events text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT w.name, w.function, w.events
+    SELECT w.name, w.function || CASE WHEN w.function LIKE '%.capture_%' AND w.simple IS NOT NULL AND NOT settings THEN '_plain' ELSE '' END, w.events
     FROM pg_class c
     CROSS JOIN flux.is_simple(relation) AS whole
+    CROSS JOIN flux.needs_settings(relation) AS settings
     JOIN (VALUES
         (true, '!flux_insert', 'flux.capture_statement', 'AFTER INSERT ON %s REFERENCING NEW TABLE AS flux_new FOR EACH STATEMENT'),
         (true, '!flux_update', 'flux.capture_statement',

@@ -41,6 +41,8 @@ LEFT JOIN LATERAL (
     LIMIT 1
 ) h ON m.origin = 'flux'
 WHERE m.schema_name = $1 AND m.table_name = $2 AND m.key = ANY ($3::jsonb[])
+  -- What the index is on.
+  AND jsonb_hash_extended(m.key, 0) = ANY (ARRAY(SELECT jsonb_hash_extended(k, 0) FROM unnest($3::jsonb[]) AS k))
 ORDER BY m.n
 
 -- name: moves_of_keys

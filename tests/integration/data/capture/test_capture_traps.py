@@ -295,3 +295,53 @@ async def test_a_function_of_flux_app_can_neither_read_nor_switch_off_the_log(ow
     await owner.run("SELECT flux.enter()", "RESET ROLE")
     [row] = await owner.log()
     assert (row["actor"], row["origin"]) == ("flux_app", "outside")
+
+
+async def test_a_column_whose_text_depends_on_settings_changes_how_its_table_is_captured(
+    owner: Owner,
+) -> None:
+    """Tables of plain types have fewer settings made for them; another column's type ends that at once."""
+    await owner.run(
+        "CREATE TABLE t (id int PRIMARY KEY, at timestamptz, h float8)",
+        "SET TimeZone = 'Asia/Tokyo'; SET extra_float_digits = 0; SET IntervalStyle = 'iso_8601'",
+        "SET DateStyle = 'German'; SET bytea_output = 'escape'",
+    )
+    functions = (
+        "SELECT DISTINCT tgfoid::regproc::text FROM pg_trigger"
+        " WHERE tgrelid = 't'::regclass AND tgname <> '~flux_truncate'"
+    )
+    assert [row[0] for row in await owner.connection.fetch(functions)] == ["flux.capture_statement_plain"]
+    await owner.run("INSERT INTO t VALUES (1, '2026-01-02 03:04:05+00', 0.1::float8 + 0.2::float8)")
+    epochs = await owner.epochs()
+    await owner.run(
+        "ALTER TABLE t ADD COLUMN i interval, ADD COLUMN b bytea, ADD COLUMN r tstzrange",
+        "UPDATE t SET i = '1 day 2 hours', b = '\\x00ff', r = '[2026-01-02 00:00:00+00,)'",
+    )
+    assert [row[0] for row in await owner.connection.fetch(functions)] == ["flux.capture_statement"]
+    assert await owner.epochs() == epochs
+    plain = {"id": 1, "at": "2026-01-02T03:04:05+00:00", "h": 0.30000000000000004}
+    whole = plain | {"i": "1 day 02:00:00", "b": "\\x00ff", "r": '["2026-01-02 00:00:00+00",)'}
+    log = await owner.log()
+    assert [mutation["after"] for mutation in log] == [plain, whole]
+
+
+async def test_each_context_day_finds_its_partition(owner: Owner) -> None:
+    """The session remembers the last day that was found sound; another one is looked at anew."""
+    await owner.run("CREATE TABLE t (id int PRIMARY KEY)")
+    days = await owner.connection.fetchrow(
+        "SELECT to_char(d, 'YYYY-MM-DD'), to_char(d - 20, 'YYYY-MM-DD'), to_char(d - 4000, 'YYYY-MM-DD')"
+        " FROM (SELECT (now() AT TIME ZONE 'UTC')::date AS d) AS today"
+    )
+    for number, context in enumerate(
+        (
+            f"{REQUEST}|{days[0]}",
+            f"{REQUEST}|{days[1]}",
+            f"{REQUEST}|{days[2]}",
+            f"x{REQUEST[1:]}|{days[0]}",
+            "x",
+        )
+    ):
+        await owner.run(f"SET flux.ctx = '{context}'", f"INSERT INTO t VALUES ({number}), ({number + 100})")
+        await owner.run(f"UPDATE t SET id = id + 1000 WHERE id = {number}")
+    kept = [(str(row["day"]), row["origin"]) for row in await owner.log()]
+    assert kept == [(days[0], "flux")] * 3 + [(days[1], "flux")] * 3 + [(days[0], "outside")] * 9
