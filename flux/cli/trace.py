@@ -12,7 +12,7 @@ from flux.query.shapes import Shape
 
 @click.command()
 @click.argument("execution", default="last")
-@click.option("--full", is_flag=True, help="Fold nothing, cut no values, show headers.")
+@click.option("--full", is_flag=True, help="Fold nothing, show headers and whole values.")
 @json_option
 @command_errors
 def trace(execution: str, full: bool, as_json: bool) -> None:

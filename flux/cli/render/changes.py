@@ -17,24 +17,27 @@ _MARKS = {
 }
 VALUE = 40
 """Cells that one value takes at most."""
+_WHOLE = 10**9
 
 
-def change(mutation: Shape, cells: int) -> Text:
-    """A mutation in at most `cells` cells; one that was rolled back is struck through and says so."""
+def change(mutation: Shape, cells: int, *, full: bool = False) -> Text:
+    """A mutation in at most `cells` cells, or, in `full`, in as many as it takes; one that was rolled back is
+    struck through and says so.
+    """
     mark, style = _MARKS.get(mutation["op"], ("?", "yellow"))
     line = Text.of((f"{mark} ", f"bold {style}"), (safe(mutation["table"]), "bold"))
     if mutation["key"]:
         line.add(" ").add(key(mutation["key"]), "bold")
     if mutation["op"] == "TRUNCATE":
         line.add("  truncated", style)
-    line.join(_columns(mutation))
+    line.join(_columns(mutation, _WHOLE if full else VALUE))
     suffix = Text()
     if mutation.get("not_recorded"):
         suffix.add(f"  and {mutation['not_recorded']:,} more rows", "dim")
     if mutation["rolled_back"]:
         suffix.add("  rolled back", "red")
         line = line.restyle("dim strike")
-    return line.cut(max(cells - suffix.width, 20)).join(suffix)
+    return (line if full else line.cut(max(cells - suffix.width, 20))).join(suffix)
 
 
 def key(value: Any) -> str:
@@ -46,18 +49,18 @@ def key(value: Any) -> str:
     return ",".join(f"{safe(str(name))}={_bare(part)}" for name, part in value.items())
 
 
-def _columns(mutation: Shape) -> Text:
+def _columns(mutation: Shape, value_cells: int) -> Text:
     before, after, keys = mutation["before"] or {}, mutation["after"] or {}, mutation["key"] or {}
     line = Text()
     if mutation["op"] == "UPDATE":
         for name in mutation["changed"]:
             line.add(f"  {safe(name)} ", "dim")
-            line.add(compact(before.get(name), VALUE), "red").add(" → ", "dim")
-            line.add(compact(after.get(name), VALUE), "green")
+            line.add(compact(before.get(name), value_cells), "red").add(" → ", "dim")
+            line.add(compact(after.get(name), value_cells), "green")
         return line if mutation["changed"] else line.add("  nothing changed", "dim")
     for name, value in (after or before).items():
         if name not in keys and value is not None:
-            line.add(f"  {safe(name)} ", "dim").add(compact(value, VALUE))
+            line.add(f"  {safe(name)} ", "dim").add(compact(value, value_cells))
     return line
 
 

@@ -30,7 +30,7 @@ def waterfall(root: Node, cells: int, *, full: bool = False) -> list[Text]:
     Args:
         root: of the tree; its own start is the left edge of the bars.
         cells: width of a line.
-        full: True folds nothing.
+        full: True folds nothing and shows changed values whole.
     """
     bars = max(12, min(36, cells // 4))
     layout = _Layout(cells, bars, root.start_ms, max(root.end_ms - root.start_ms, 1e-6), full)
@@ -59,7 +59,7 @@ class _Layout:
                 yield Text.of((f"{inner}  ", "dim")).join(line)
         shown = node.changes if self._full else node.changes[:CHANGES]
         for mutation in shown:
-            yield Text.of((f"{inner}  ", "dim")).join(change(mutation, room))
+            yield Text.of((f"{inner}  ", "dim")).join(change(mutation, room, full=self._full))
         if len(node.changes) > len(shown):
             more = len(node.changes) - len(shown)
             yield Text.of((f"{inner}  … {plural(more, 'more row')} changed", "dim"))

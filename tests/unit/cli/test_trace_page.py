@@ -218,3 +218,11 @@ def test_headers_are_shown_in_full_pages_only() -> None:
     shown = text(document, full=True)
     assert "headers  host: x.test\n         accept: a/b\n         accept: c/\\ed\n" in shown
     assert "answered location: /there" in shown
+
+
+def test_changed_values_are_whole_in_full_pages_only() -> None:
+    long = "tea " * 100 + "end"
+    document = trace()
+    document["mutations"] = [mutation("UPDATE", {"id": 3}, {"id": 3, "x": 1}, {"id": 3, "x": long})]
+    assert "end" not in text(document)
+    assert f'x 1 → "{long}"' in text(document, full=True)
