@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from flux.cli import COMMANDS, cli
+from flux.recorder import folder
 from tests.integration.query.recorded import FAILED_ID, OK_ID, Record, unique_violation
 
 ROOT = Path(__file__).parents[3]
@@ -137,10 +138,41 @@ def test_help_lists_every_command_without_importing_any() -> None:
     assert shown.splitlines()[-1] == "[]"
 
 
+def test_columns_that_the_project_withholds_are_not_shown(flux: Flux, project: Path) -> None:
+    (project / "flux.toml").write_text('name = "shop"\nredact_columns = ["users.email"]\n')
+    (mutation,) = json.loads(flux("trace", OK_ID, "--json").stdout)["mutations"]
+    assert mutation["after"] == {"id": 7, "email": "[redacted]"}
+    (known,) = json.loads(flux("state", "history", "users", "--id", "7", "--json").stdout)
+    assert known["after"]["email"] == "[redacted]"
+
+
+@pytest.mark.usefixtures("project")
+def test_a_reading_command_imports_neither_the_drain_nor_the_sdk() -> None:
+    code = (
+        "import sys; from flux.cli import cli; cli(['trace', 'last'], standalone_mode=False);"
+        "heavy = ('flux.recorder.drain', 'opentelemetry.sdk', 'opentelemetry.instrumentation', 'rich');"
+        "print(sorted(name for name in heavy if name in sys.modules))"
+    )
+    path = os.pathsep.join([str(ROOT), str(ROOT / "exporters")])
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30,
+        env=os.environ | {"PYTHONPATH": path},
+    ).stdout  # fmt: skip
+    assert "POST /create_user" in shown
+    assert shown.splitlines()[-1] == "[]"
+
+
+def test_a_spool_whose_server_died_is_drained_before_anything_is_read(flux: Flux, project: Path) -> None:
+    folder.create(project / ".flux" / "spool", "n1", now_ns=1, durability="spool").release()
+    assert json.loads(flux("trace", "last", "--json").stdout)["request_id"] == FAILED_ID
+    assert not (project / ".flux" / "spool" / "n1").exists()
+
+
 @pytest.mark.usefixtures("project")
 def test_ctrl_c_ends_a_stream_quietly() -> None:
     path = os.pathsep.join([str(ROOT), str(ROOT / "exporters")])
-    # A shell's background job, as this test may be run in, is started deaf to Ctrl-C; a person's command isn't.
+    # A shell's background job, as this test may be run in, is started deaf to Ctrl-C; a person's command
+    # isn't.
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     running = subprocess.Popen(
         [sys.executable, "-c", f"{code}from flux.cli import main; main()", "tail", "--json"],
