@@ -9,6 +9,7 @@ the recording. Every request to a function's side becomes an execution, refused 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -42,6 +43,8 @@ Scope = Mapping[str, Any]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
+COMPLAINT = 5.0
+"""Seconds between two log lines about the same trouble."""
 INTERNAL = ("/_flux", "/v1/traces")
 _NO_BODY = frozenset({204, 205, 304})
 _DROPPED = frozenset(
@@ -79,6 +82,7 @@ class Gateway:
         self._registry = registry
         self._executor = executor
         self._internal = internal
+        self._quiet_until = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry point."""
@@ -88,11 +92,18 @@ class Gateway:
         try:
             await self._serve(scope, receive, send)
         except SpoolError as error:
-            log.error("a request was refused because it can't be recorded: %s", error.message)
+            self._refused(error)
             failure = Failure(type=error.type, message="The server can't record requests now; try again.")
             await _send(
                 send, 503, [_JSON, (b"retry-after", b"5")], self._executor.error_document(failure, None)
             )
+
+    def _refused(self, error: SpoolError) -> None:
+        """Say so in the log, but not ten thousand times a second."""
+        now = time.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + COMPLAINT
+            log.error("requests are refused because they can't be recorded: %s", error.message)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         method: str = scope["method"]

@@ -94,7 +94,7 @@ class Store:
                     lease = await asyncio.to_thread(embedded.acquire, config.flux_dir, binaries=binaries)
                 owner = _connect_args(config, lease, application_name)
                 with faults.named(faults.where(config.database_url)):
-                    pool = await asyncpg.create_pool(**owner, min_size=1, max_size=pool_size)
+                    pool = await asyncpg.create_pool(**owner, min_size=0, max_size=pool_size)
                 async with pool.acquire() as connection:
                     _check_version(connection)
                     if migrate:
