@@ -95,6 +95,7 @@ class Store:
                 owner = _connect_args(config, lease, application_name)
                 with faults.named(faults.where(config.database_url)):
                     pool = await asyncpg.create_pool(**owner, min_size=0, max_size=pool_size)
+                    await pool.release(await pool.acquire())
                 async with pool.acquire() as connection:
                     _check_version(connection)
                     if migrate:
