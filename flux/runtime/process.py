@@ -25,12 +25,12 @@ from flux.runtime.deployment import Deployment
 from flux.runtime.engine import Invocation, Reply
 from flux.runtime.frames import Header, encode
 from flux.runtime.inflight import InFlight, Run
-from flux.runtime.pulse import Pulse
+from flux.runtime.pulse import PONG_WITHIN, Pulse
 from flux.runtime.thrown import function_error
 
-PING_BEFORE = 0.02
+PING_BEFORE = PONG_WITHIN
 """Seconds before a deadline at which the guest is asked for a sign of life, so that one that is blocked is
-known soon after it."""
+known at the deadline."""
 _TICK = 0.001
 """Timers of the event loop may be early by that much."""
 
