@@ -77,7 +77,7 @@ class Printer:
         for name in applied:
             _print(f"  {click.style('✓', fg='green')} schema/{name} applied")
         for drift in drifted:
-            self.trouble(drift, "Put the change into a new file: schema files are applied once.")
+            self.trouble(drift, None)
 
     def finished(self, request: Request, result: Result) -> None:
         """One line for an execution."""

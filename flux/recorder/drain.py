@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 
 POLL = 0.02
 POLL_WHEN_AWAITED = 0.005
+POLL_WHEN_QUIET = 0.1
+QUIET_AFTER = 5.0
+"""Seconds without a record after which nobody is in a hurry: an idle server costs next to nothing."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
 AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError)
@@ -82,12 +86,15 @@ class Drain:
     async def run(self, stop: asyncio.Event) -> None:
         """Drain until `stop` is set. While Postgres is away, tries again after at most a second."""
         pause = FIRST_PAUSE
+        last = time.monotonic()
         while not stop.is_set():
             try:
                 if await self.once():
+                    last = time.monotonic()
                     await asyncio.sleep(0)
                     continue
-                wait, pause = self._poll, FIRST_PAUSE
+                quiet = self._poll == POLL and time.monotonic() - last > QUIET_AFTER
+                wait, pause = POLL_WHEN_QUIET if quiet else self._poll, FIRST_PAUSE
             except AWAY as error:
                 level = logging.WARNING if pause == FIRST_PAUSE else logging.DEBUG
                 log.log(level, "records wait in the spool: %s: %s", type(error).__name__, error)
