@@ -191,7 +191,8 @@ def main() -> None:
                         found["lag"] = asyncio.run(_lag(databases["recorded"], folder))
             base = statistics.median(f["rps"] for f in figures["bare Quart"])
             print(
-                f"\n{what}, {given.connections} connections, medians of {given.rounds} x {given.seconds:.0f} s"
+                f"\n{what}, {given.connections} connections, "
+                f"medians of {given.rounds} x {given.seconds:.0f} s"
             )
             print(f"{'':20}{'req/s':>9}{'ratio':>8}{'p50 ms':>9}{'p99 ms':>9}{'CPU s/1000':>12}{'failed':>8}")
             for name, runs in figures.items():
