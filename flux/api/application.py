@@ -21,8 +21,9 @@ from flux import __version__
 from flux.config import Config
 from flux.errors import Ambiguous, FluxError, NotFound, UsageError
 from flux.query.reader import Reader
-from flux.runtime.executor import Executor, Request
+from flux.runtime.executor import Executor
 from flux.runtime.registry import Registry
+from flux.runtime.request import Request
 
 _OPEN = frozenset({"/_flux/health", "/_flux/ready"})
 

@@ -42,11 +42,12 @@ from flux.recorder.seal import Sealer
 from flux.recorder.spool import Spool
 from flux.recorder.telemetry import setup
 from flux.runtime.deno import DenoLauncher
-from flux.runtime.executor import Executor, Request
+from flux.runtime.executor import Executor
 from flux.runtime.functions import discover
 from flux.runtime.pool import Launcher, SubprocessEngine
 from flux.runtime.python import PythonLauncher
 from flux.runtime.registry import Registry
+from flux.runtime.request import Request
 from flux.store.database import Store
 
 guests = logging.getLogger("flux.guest")

@@ -20,8 +20,8 @@ from flux.app.application import Application, announce, withdraw
 from flux.app.schema import FOLDER, push_files
 from flux.config import Config
 from flux.gateway.listener import listen
-from flux.runtime.executor import Request, Result
 from flux.runtime.registry import Change
+from flux.runtime.request import Request, Result
 
 log = logging.getLogger("flux.app")
 

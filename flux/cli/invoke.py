@@ -66,7 +66,7 @@ def _through_server(config: Config, function: str, payload: str) -> tuple[int, s
 
 async def _alone(config: Config, function: str, payload: str) -> tuple[int, str, bytes]:
     from flux.app.application import Application
-    from flux.runtime.executor import Request
+    from flux.runtime.request import Request
 
     app = await Application.open(config, jobs=False)
     try:

@@ -15,9 +15,9 @@ import click
 from flux.app.application import Application
 from flux.errors import FluxError, FunctionError
 from flux.gateway.listing import curl
-from flux.runtime.executor import Request, Result
 from flux.runtime.functions import Problem
 from flux.runtime.registry import Change
+from flux.runtime.request import Request, Result
 
 
 class Printer:

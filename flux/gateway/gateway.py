@@ -33,8 +33,9 @@ from flux.gateway.body import (
     read_body,
 )
 from flux.record.events import Failure
-from flux.runtime.executor import Executor, Request, Result
+from flux.runtime.executor import Executor
 from flux.runtime.registry import Registry
+from flux.runtime.request import Request, Result
 from flux.runtime.routes import NotAllowed
 
 log = logging.getLogger("flux.gateway")

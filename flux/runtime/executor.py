@@ -11,14 +11,13 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import orjson
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from flux import semconv
 from flux.errors import (
@@ -38,6 +37,7 @@ from flux.recorder.execution import Execution
 from flux.recorder.recorder import Recorder
 from flux.runtime.engine import Invocation, Reply
 from flux.runtime.registry import Registry, Served
+from flux.runtime.request import Request, Result
 
 log = logging.getLogger("flux.runtime")
 
@@ -46,61 +46,6 @@ DEEPEST_INVOKE = 32
 
 _KINDS = {"http": SpanKind.SERVER, "job": SpanKind.CONSUMER}
 _FAAS_TRIGGER = {"http": "http", "job": "pubsub", "cron": "timer"}
-
-
-@dataclass(slots=True)
-class Request:
-    """What is to be run, whoever asks.
-
-    Attributes:
-        trigger: `http`, `job`, `cron` or `invoke`.
-        function: its name, or None where no route matched (then `rejected` must be set).
-        body: the bytes that came; `input`: exact JSON of the handler's input where that is not the body.
-        context: OpenTelemetry context of the parent (an incoming traceparent, the calling execution).
-        rejected: a status and a failure where the request must not run (404, 405, 413, 400).
-    """
-
-    trigger: str
-    function: str | None
-    body: bytes = b""
-    input: bytes | None = None
-    input_from: str = "body"
-    method: str | None = None
-    url: str | None = None
-    path: str | None = None
-    route: str | None = None
-    query: str | None = None
-    params: dict[str, str] = field(default_factory=dict)
-    query_params: dict[str, list[str]] = field(default_factory=dict)
-    headers: list[tuple[str, str]] = field(default_factory=list)
-    client: str | None = None
-    client_request_id: str | None = None
-    parent_request_id: str | None = None
-    context: Context | None = None
-    links: Sequence[Link] = ()
-    attributes: dict[str, Any] = field(default_factory=dict)
-    job_id: str | None = None
-    job_attempt: int | None = None
-    depth: int = 0
-    body_size: int | None = None
-    rejected: tuple[int, Failure] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How it ended. `kind` is `json` (a value's exact JSON, or an error document) or `response` (the
-    handler's own Response).
-    """
-
-    request_id: str
-    trace_id: str
-    span_id: str
-    status: int
-    outcome: str
-    kind: str
-    headers: list[tuple[str, str]]
-    body: bytes
-    error: Failure | None = None
 
 
 class HostFactory(Protocol):

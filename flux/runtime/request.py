@@ -1,0 +1,67 @@
+"""What is to be executed, whoever asks, and how it ended: what goes into the executor and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Link
+
+from flux.record.events import Failure
+
+
+@dataclass(slots=True)
+class Request:
+    """What is to be run, whoever asks.
+
+    Attributes:
+        trigger: `http`, `job`, `cron` or `invoke`.
+        function: its name, or None where no route matched (then `rejected` must be set).
+        body: the bytes that came; `input`: exact JSON of the handler's input where that is not the body.
+        context: OpenTelemetry context of the parent (an incoming traceparent, the calling execution).
+        rejected: a status and a failure where the request must not run (404, 405, 413, 400).
+    """
+
+    trigger: str
+    function: str | None
+    body: bytes = b""
+    input: bytes | None = None
+    input_from: str = "body"
+    method: str | None = None
+    url: str | None = None
+    path: str | None = None
+    route: str | None = None
+    query: str | None = None
+    params: dict[str, str] = field(default_factory=dict)
+    query_params: dict[str, list[str]] = field(default_factory=dict)
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    client: str | None = None
+    client_request_id: str | None = None
+    parent_request_id: str | None = None
+    context: Context | None = None
+    links: Sequence[Link] = ()
+    attributes: dict[str, Any] = field(default_factory=dict)
+    job_id: str | None = None
+    job_attempt: int | None = None
+    depth: int = 0
+    body_size: int | None = None
+    rejected: tuple[int, Failure] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How it ended. `kind` is `json` (a value's exact JSON, or an error document) or `response` (the
+    handler's own Response).
+    """
+
+    request_id: str
+    trace_id: str
+    span_id: str
+    status: int
+    outcome: str
+    kind: str
+    headers: list[tuple[str, str]]
+    body: bytes
+    error: Failure | None = None
