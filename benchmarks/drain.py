@@ -1,0 +1,121 @@
+"""How fast records leave the spool: spans and executions a second into Postgres, beside a bare COPY of the
+same span rows.
+
+    python benchmarks/drain.py [--executions 4000] [--spans 12]
+
+Starts an embedded Postgres, fills a spool, drains it in this process (one core for the drain, one for the
+server), then copies the same rows
+from memory into a table made like flux.spans.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import asyncpg
+from opentelemetry.context import Context
+
+from flux.record.events import Arrival
+from flux.record.identity import day_of, new_id
+from flux.recorder.context import with_execution
+from flux.recorder.drain import Drain
+from flux.recorder.recorder import Recorder
+from flux.recorder.redaction import Redaction
+from flux.recorder.seal import Sealer
+from flux.recorder.spool import Spool
+from flux.recorder.telemetry import setup
+from flux.store import embedded, migrate
+
+ATTRIBUTES = {
+    "http.request.method": "GET",
+    "url.path": "/hello",
+    "url.scheme": "http",
+    "http.route": "/hello",
+    "server.address": "127.0.0.1",
+    "server.port": 4000,
+    "http.response.status_code": 200,
+    "flux.deployment": "14c0364cbda1c726c750b86c68e18b2873a513a227113f2c512db066c93c6b42",
+}
+
+
+def _fill(folder: Path, executions: int, spans: int) -> None:
+    spool = Spool.create(folder, new_id(), limit=2**33)
+    recorder = Recorder(spool, Sealer(os.urandom(32)), Redaction((), ()))
+    provider = setup(recorder, {"service.name": "bench"}, everywhere=False)
+    tracer = provider.get_tracer("bench")
+    for _ in range(executions):
+        now = time.time_ns()
+        arrival = Arrival(
+            request_id=new_id(),
+            day=day_of(now),
+            trace_id=new_id(),
+            span_id=new_id()[:16],
+            parent_span_id=None,
+            parent_request_id=None,
+            trigger="http",
+            function="hello",
+            deployment="ab" * 32,
+            started_ns=now,
+            record="all",
+            method="GET",
+            url="http://127.0.0.1:4000/hello",
+            path="/hello",
+            route="/hello",
+        )
+        execution = recorder.open(arrival, seed=bytes(32), now_ns=now)
+        context = with_execution(Context(), execution)
+        for _ in range(spans):
+            tracer.start_span("GET /hello", context, attributes=dict(ATTRIBUTES)).end()
+        execution.end(status=200, outcome="ok", output=b'{"message":"Hello, Ada!"}')
+    provider.shutdown()
+    recorder.close()
+
+
+async def _measure(folder: Path, executions: int, spans: int) -> None:
+    lease = embedded.acquire(folder)
+    try:
+        connection = await asyncpg.connect(**lease.connect_args)
+        await migrate.apply(connection)
+        await asyncio.to_thread(_fill, folder / "spool", executions, spans)
+        drain = Drain(lease.connect_args, folder / "spool", own=None)
+        began, cpu = time.perf_counter(), time.process_time()
+        while await drain.once():
+            pass
+        took, cpu = time.perf_counter() - began, time.process_time() - cpu
+        await drain.close()
+        stored = await connection.fetchval("SELECT count(*) FROM flux.spans")
+        assert stored == executions * spans, stored
+        print(f"drained    {executions / took:9.0f} executions/s  {stored / took:9.0f} spans/s", end="")
+        print(f"   {cpu / stored * 1e6:.1f} µs of the drain's CPU a span")
+        rows = [tuple(row) for row in await connection.fetch("SELECT * FROM flux.spans")]
+        await connection.execute("CREATE TABLE public.bare (LIKE flux.spans INCLUDING ALL)")
+        began = time.perf_counter()
+        for at in range(0, len(rows), 2000):
+            await connection.copy_records_to_table("bare", records=rows[at : at + 2000], schema_name="public")
+        took = time.perf_counter() - began
+        print(f"bare COPY                            {stored / took:9.0f} spans/s")
+        await connection.close()
+    finally:
+        lease.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--executions", type=int, default=4000)
+    parser.add_argument("--spans", type=int, default=12)
+    given = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="flux-bench-"))
+    try:
+        asyncio.run(_measure(folder, given.executions, given.spans))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
