@@ -50,7 +50,7 @@ class Spool:
         self._size = 0
         self._fd = -1
         self._synced: Place = (0, 0)
-        self._sync: asyncio.Future[None] | None = None
+        self._sync: asyncio.Task[None] | None = None
         self._position = -1
         self._lock = threading.Lock()
         self._next_segment()
@@ -167,18 +167,21 @@ class Spool:
         self._close_files()
         self._claim.release()
 
-    def _begin_sync(self) -> asyncio.Future[None]:
+    def _begin_sync(self) -> asyncio.Task[None]:
         """One fsync for all who wait: what is appended while it runs waits for the next."""
-        place, fd = self.place, os.dup(self._fd)
-        done = self._sync = asyncio.get_running_loop().run_in_executor(None, _fsync, fd)
+        self._sync = asyncio.get_running_loop().create_task(self._fsync_now())
+        return self._sync
 
-        def finished(future: asyncio.Future[None]) -> None:
+    async def _fsync_now(self) -> None:
+        # All is told before the task is done: who asks in between must not find it finished and still standing.
+        place = self.place
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, _fsync, os.dup(self._fd))
+            self._synced = max(self._synced, place)
+        except OSError as error:
+            raise self._refused(error) from error
+        finally:
             self._sync = None
-            if not future.cancelled() and future.exception() is None:
-                self._synced = max(self._synced, place)
-
-        done.add_done_callback(finished)
-        return done
 
     def _next_segment(self) -> None:
         """Begin the next file. The old one is left only once the new one is there."""

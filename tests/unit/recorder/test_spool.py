@@ -178,3 +178,20 @@ async def test_many_who_wait_for_fsync_share_a_few(tmp_path: Path, monkeypatch: 
     assert 1 <= count <= 3
     await spool.settle()
     assert spool._synced == spool.place
+
+
+async def test_who_asks_just_as_a_sync_ends_does_not_spin_on_it(tmp_path: Path) -> None:
+    spool = make(tmp_path, durability="fsync")
+
+    async def client(pauses: int) -> None:
+        for _ in range(200):
+            spool.append(b"record")
+            await spool.settle()
+            for _ in range(pauses):
+                await asyncio.sleep(0)
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        for number in range(16):
+            group.create_task(client(number))
+    assert spool._synced == spool.place
+    spool.close()
