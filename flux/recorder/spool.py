@@ -173,7 +173,8 @@ class Spool:
         return self._sync
 
     async def _fsync_now(self) -> None:
-        # All is told before the task is done: who asks in between must not find it finished and still standing.
+        # All is told before the task is done: who asks in between must not find it finished and still
+        # standing.
         place = self.place
         try:
             await asyncio.get_running_loop().run_in_executor(None, _fsync, os.dup(self._fd))
