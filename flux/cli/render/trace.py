@@ -85,6 +85,10 @@ def _tally(document: Shape) -> str:
 def _ends(document: Shape, cells: int, full: bool) -> list[Text]:
     lines: list[Text] = []
     room = 10**9 if full else cells - _LABEL
+    level = document.get("record", "all")
+    if level == "none" or (level == "errors" and document["outcome"] == "ok"):
+        text = f"payloads, calls and spans were left out: record is `{level}`"
+        return [Text.of((f"{'record':{_LABEL}}", "bold"), (text, "dim")), *error(document, cells)]
     incoming, body = document["input"], document["request"]["body"]
     if incoming is not None or body is None:
         lines.append(_field("input", incoming, room))

@@ -226,3 +226,9 @@ def test_changed_values_are_whole_in_full_pages_only() -> None:
     document["mutations"] = [mutation("UPDATE", {"id": 3}, {"id": 3, "x": 1}, {"id": 3, "x": long})]
     assert "end" not in text(document)
     assert f'x 1 → "{long}"' in text(document, full=True)
+
+
+def test_what_was_left_out_on_request_is_not_shown_as_empty() -> None:
+    shown = text(trace(record="none", input=None, output=None)).splitlines()
+    assert "record   payloads, calls and spans were left out: record is `none`" in shown
+    assert not [line for line in shown if line.startswith(("input", "output"))]
