@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flux.config import Config, find_root, load
 from flux.errors import UsageError
@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from flux.query.reader import Reader
 
 
-def project_config() -> Config:
+def project_config(**given: Any) -> Config:
     """The configuration of the project at or above the working folder.
+
+    Args:
+        given: keys from the command line; None means not given.
 
     Raises:
         UsageError: there is none.
@@ -29,7 +32,7 @@ def project_config() -> Config:
         raise UsageError(
             f"{here} is not in a Flux project: no flux.toml here or above.", "Make one: flux init my-app"
         )
-    return load(root)
+    return load(root, **given)
 
 
 @asynccontextmanager

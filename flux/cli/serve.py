@@ -5,15 +5,15 @@ from __future__ import annotations
 import ipaddress
 import logging
 import sys
-from pathlib import Path
 
 import click
 import uvloop
 
 from flux.app.server import serve as run_server
 from flux.cli.output import command_errors
+from flux.cli.project import project_config
 from flux.cli.serving import Printer
-from flux.config import Config, find_root, load
+from flux.config import Config
 from flux.errors import UsageError
 
 
@@ -23,7 +23,7 @@ from flux.errors import UsageError
 @command_errors
 def serve(port: int | None, host: str | None) -> None:
     """Serve the functions of this project."""
-    config = load(_project(), port=port, host=host)
+    config = project_config(port=port, host=host)
     _only_loopback(config, "serve")
     _run(config, Printer("flux serve", requests=False))
 
@@ -35,21 +35,9 @@ def serve(port: int | None, host: str | None) -> None:
 @command_errors
 def dev(port: int | None, host: str | None, quiet: bool) -> None:
     """Serve this project while you write it: reloads on a change, applies new schema files, shows errors."""
-    config = load(_project(), port=port, host=host, dev=True)
+    config = project_config(port=port, host=host, dev=True)
     _only_loopback(config, "dev")
     _run(config, Printer("flux dev", requests=not quiet))
-
-
-def _project() -> Path:
-    root = find_root(Path.cwd())
-    if root is None:
-        if (Path.cwd() / "functions").is_dir():
-            return Path.cwd()
-        raise UsageError(
-            f"{Path.cwd()} is not in a Flux project: no flux.toml and no functions/ here or above.",
-            "Make one: flux init my-app",
-        )
-    return root
 
 
 def _only_loopback(config: Config, command: str) -> None:
