@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import json
 import logging
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -158,6 +160,7 @@ class Application:
                 env=env,
                 dev=config.dev,
                 on_line=_stray_line,
+                boot_seed=partial(_boot_seed, config.master_key),
             )
             for runtime, launcher in launchers.items()
         }
@@ -258,6 +261,11 @@ def _response_value(body: bytes) -> bytes:
 async def _over(task: asyncio.Task[None]) -> None:
     """Whether a spare came up shows when the first function is loaded; here it only has to be over."""
     await asyncio.gather(task, return_exceptions=True)
+
+
+def _boot_seed(master_key: bytes | None, guest: str) -> bytes:
+    """What top-level code of a guest draws its random numbers from: had again by whoever holds the key."""
+    return hmac.digest(master_key or b"", b"flux guest boot\0" + guest.encode(), "sha256")
 
 
 def _stray_line(guest: str, function: str | None, line: str) -> None:

@@ -92,7 +92,7 @@ class InFlight:
             "done": self._take_done,
             "error": self._take_error,
         }
-        self._name = name
+        self.name = name
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._deployment: Deployment | None = None
@@ -268,12 +268,12 @@ class InFlight:
             return
         status = header.get("status")
         if status is None:
-            run.answer.set_result(Reply(None, [], body, self._name, run.number))
+            run.answer.set_result(Reply(None, [], body, self.name, run.number))
             return
         if type(status) is not int or not 200 <= status <= 599:
             raise RuntimeFault(f"a response with status {str(status)[:40]}")
         headers = [(_text(name), _text(value)) for name, value in header.get("headers") or ()]
-        run.answer.set_result(Reply(status, headers, body, self._name, run.number))
+        run.answer.set_result(Reply(status, headers, body, self.name, run.number))
 
     def _take_error(self, header: Header, body: bytes) -> None:
         run = self._ending(header["i"])

@@ -65,7 +65,9 @@ class SubprocessEngine:
         dev: whether this is `flux dev`.
         on_line: takes stray output of guests.
         load_timeout: seconds a module's top-level code may take.
-        entropy, clock_ns: sources of the seed and the clock that a module's top-level code sees.
+        boot_seed: 32 bytes for a process's recorded name: the seed of what a module's top-level code sees.
+            Derived from the name, it need not be recorded to be had again.
+        clock_ns: that code's clock; the name ends in it, in hex microseconds.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class SubprocessEngine:
         dev: bool,
         on_line: LogLine = lambda guest, function, line: None,
         load_timeout: float = LOAD_TIMEOUT,
-        entropy: Callable[[int], bytes] = os.urandom,
+        boot_seed: Callable[[str], bytes] = lambda name: os.urandom(32),
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.name = launcher.name
@@ -92,7 +94,7 @@ class SubprocessEngine:
         self._dev = dev
         self._on_line = on_line
         self._load_timeout = load_timeout
-        self._entropy = entropy
+        self._boot_seed = boot_seed
         self._clock_ns = clock_ns
         self._spare: asyncio.Task[tuple[GuestProcess, Path]] | None = None
         self._guests: set[DeploymentGuest] = set()
@@ -151,14 +153,16 @@ class SubprocessEngine:
         except BaseException:
             process.kill("its code could not be placed")
             raise
+        now = self._clock_ns() // 1000
+        process.rename(f"{process.name}-{now:x}")
         header = {
             "root": str(bundle),
             "entry": deployment.entry,
             "function": deployment.function,
             "env": self._env,
             "dev": self._dev,
-            "seed": self._entropy(32).hex(),
-            "now": self._clock_ns() // 1000,
+            "seed": self._boot_seed(process.name).hex(),
+            "now": now,
         }
         await process.load(deployment, header, bundle, self._load_timeout)
         return process

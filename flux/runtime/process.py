@@ -39,7 +39,8 @@ class GuestProcess:
     """A guest process and what is in flight in it. Made by `start`; belongs to one event loop.
 
     Attributes:
-        name: short and random, e.g. `deno-3f9a2c`; it is what the record calls the process.
+        name: short and random, e.g. `deno-3f9a2c`; once code is loaded the record's name of the process (see
+            `rename`).
         versions: what the guest said of itself in `booted`.
         deployment: whose code it has loaded, or None before `load`.
         retired: it takes no new invocations: one of its invocations timed out, so its state is unknown.
@@ -124,6 +125,10 @@ class GuestProcess:
         process._want("booted", header)
         process.versions = header.get("guest") or {}
         return process
+
+    def rename(self, name: str) -> None:
+        """What the record calls the process from now on; before any invocation."""
+        self.name = self._inflight.name = name
 
     async def load(self, deployment: Deployment, header: Header, bundle: Path, timeout: float) -> None:
         """Send `start` and wait for the code's top level to finish.

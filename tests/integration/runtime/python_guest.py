@@ -103,7 +103,7 @@ class Python:
             env={"GREETING": "hi"},
             dev=True,
             on_line=self._line,
-            entropy=lambda size: b"\7" * size,
+            boot_seed=lambda name: b"\7" * 32,
             clock_ns=lambda: NOW,
         )
 

@@ -75,7 +75,9 @@ async def test_module_code_sees_the_start_frames_seed_and_clock(tmp_path: Path) 
     source = "const top = [Math.random(), Date.now(), crypto.randomUUID()];\nexport default () => top;"
     seen = []
     for turn in range(2):
-        async with engine(tmp_path / str(turn), entropy=bytes, clock_ns=lambda: NOW) as deno:
+        async with engine(
+            tmp_path / str(turn), boot_seed=lambda name: bytes(32), clock_ns=lambda: NOW
+        ) as deno:
             seen.append(await run(await deno.load(deployment(source))))
     assert seen[0] == seen[1]
     assert seen[0][1] == NOW // 1_000_000

@@ -13,7 +13,14 @@ from flux.errors import DeadlineExceeded, FunctionError, GuestDied, Overloaded
 from flux.record.call import Outcome
 from flux.runtime.deno import DenoLauncher
 from flux.runtime.pool import DeploymentGuest
-from tests.integration.runtime.local_guest import ScriptedHost, deployment, engine, result, run
+from tests.integration.runtime.local_guest import (
+    ScriptedHost,
+    answer,
+    deployment,
+    engine,
+    result,
+    run,
+)
 
 DEEDS = """
 let served = 0;
@@ -164,7 +171,7 @@ async def test_each_process_has_a_slot_and_slots_go_with_processes(tmp_path: Pat
         await deno.warm()
         (own,) = [entry for entry in slots.iterdir() if entry.is_dir()]
         assert len([entry for entry in own.iterdir() if (entry / "bundle").is_dir()]) == 3
-        name = guests[0].processes[0].name
+        name, _, _loaded = guests[0].processes[0].name.rpartition("-")
         assert (own / name / "bundle" / "f" / "index.ts").is_file()
         await guests[0].close()
         while (own / name).exists():
@@ -200,3 +207,24 @@ async def test_a_project_may_lie_in_a_folder_with_any_name(tmp_path: Path) -> No
         with pytest.raises(FunctionError) as caught:
             await deno.load(deployment("\nnull.x;\nexport default () => 1;"))
         assert (caught.value.file, caught.value.line) == ("functions/f/index.ts", 2)
+
+
+async def test_what_top_level_code_saw_follows_from_the_recorded_name(tmp_path: Path) -> None:
+    code = "const r = Math.random(), t = Date.now();\nexport default () => [r, t];"
+    asked: list[str] = []
+
+    def seed(name: str) -> bytes:
+        asked.append(name)
+        return b"s" * 32
+
+    seen = []
+    for folder in ("one", "two"):
+        async with engine(
+            tmp_path / folder, boot_seed=seed, clock_ns=lambda: 1_700_000_000_000_000_000
+        ) as deno:
+            reply = await answer(await deno.load(deployment(code)))
+            assert reply.guest == asked[-1]
+            assert reply.guest.endswith(f"-{1_700_000_000_000_000:x}")
+            seen.append(reply.body)
+    assert seen[0] == seen[1]
+    assert seen[0].endswith(b",1700000000000]")
