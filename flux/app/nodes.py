@@ -1,4 +1,8 @@
-"""This process's row in flux.nodes: that it serves, and until when it was heard of. Called by the sidecar."""
+"""What a node does for the database: its row in flux.nodes, the partitions of the days to come.
+come.
+
+Called by the sidecar.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,19 @@ Q = Queries("flux.app")
 
 HEARTBEAT = 2.0
 """Seconds between two heartbeats."""
+LOOK_AHEAD = 3600.0
+"""Seconds between two looks at the partitions of the days to come."""
 
 
 async def beat(connection: Any, node: str, pid: int) -> None:
     """Insert or refresh the node's row."""
     await connection.execute(Q["heartbeat"], node, platform.node(), pid, __version__)
+
+
+async def look_ahead(connection: Any) -> int:
+    """Make the partitions of the days to come; returns how many were missing."""
+    made: int = await connection.fetchval(Q["partitions_ahead"])
+    return made
 
 
 async def stopped(connection: Any, node: str) -> None:

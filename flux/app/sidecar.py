@@ -12,6 +12,7 @@ import asyncio
 import logging
 import signal
 import sys
+import time
 from pathlib import Path
 
 import uvloop
@@ -53,10 +54,14 @@ async def run(config: Config, node: str) -> None:
 
 async def _beat(store: Store, node: str, stop: asyncio.Event) -> None:
     pid = nodes.parent_pid()
+    looked = -nodes.LOOK_AHEAD
     while not stop.is_set():
         try:
             async with store.internal() as connection:
                 await nodes.beat(connection, node, pid)
+                if time.monotonic() - looked >= nodes.LOOK_AHEAD:
+                    await nodes.look_ahead(connection)
+                    looked = time.monotonic()
         except AWAY as error:
             log.warning("heartbeat failed: %s", error)
         await nodes.wait_or(stop, nodes.HEARTBEAT)

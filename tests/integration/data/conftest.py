@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +14,10 @@ import pytest
 from flux.data.database import UserDatabase
 from flux.data.session import Session
 from flux.record.call import HostCall, Outcome
+from flux.record.identity import day_of
 
 REQUEST = "c0ffee00" * 4
-DAY = "2026-11-22"
+DAY = day_of(time.time_ns())
 
 
 @dataclass
