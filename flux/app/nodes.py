@@ -1,5 +1,4 @@
 """What a node does for the database: its row in flux.nodes, the partitions of the days to come.
-come.
 
 Called by the sidecar.
 """
