@@ -143,7 +143,8 @@ class Application:
             hosts=self._host,
             dev=config.dev,
         )
-        internal = make_application(config, registry, self.executor, Reader(store), self.ready)
+        reader = Reader(store, spool_dir=config.spool_dir, redact_columns=config.redact_columns)
+        internal = make_application(config, registry, self.executor, reader, self.ready)
         self.gateway = Gateway(config, registry, self.executor, internal)
         if run_jobs:
             self._worker = Worker(store, self._run_job, concurrency=config.job_concurrency, node=node)

@@ -11,10 +11,9 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from flux.config import Config
-from flux.errors import FluxError, FunctionError
+from flux.errors import FluxError
 from flux.record.events import Deployed
 from flux.runtime import bundle
 from flux.runtime.deployment import Deployment
@@ -198,13 +197,6 @@ def _routes(served: Iterable[Served]) -> Routes:
     for function in served:
         routes.add(function.name, function.methods, parse(function.route))
     return routes
-
-
-def load_error_place(error: FluxError, functions_dir: Path) -> str:
-    """`functions/x/index.ts:3:7` of an error that knows its place, else the folder."""
-    if isinstance(error, FunctionError) and error.file is not None:
-        return ":".join(str(part) for part in (error.file, error.line, error.column) if part is not None)
-    return functions_dir.name
 
 
 def _methods(deployment: Deployment) -> tuple[str, ...]:

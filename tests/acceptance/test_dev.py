@@ -62,6 +62,17 @@ def test_dev_lists_the_functions_and_shows_the_right_curl_line(project: Project)
         assert rebound.status_code == 403
 
 
+def test_a_withheld_column_is_withheld_over_http_too(project: Project) -> None:
+    project.write("flux.toml", 'name = "app"\nredact_columns = ["people.phone"]\n')
+    project.write("schema/001.sql", "CREATE TABLE people (id int PRIMARY KEY, phone text);\n")
+    project.typescript("add", "    await ctx.db.sql(\"insert into people values (1, '555-0100')\");")
+    with project.serving("dev") as client:
+        request_id = client.post("/add").headers["x-request-id"]
+        over_http = client.get(f"/_flux/api/v1/executions/{request_id}").json()
+        assert over_http["mutations"] == project.json("trace", request_id)["mutations"]
+        assert over_http["mutations"][0]["after"] == {"id": 1, "phone": "[redacted]"}
+
+
 def test_a_taken_port_is_named_with_its_owner_and_the_line_to_use_another(project: Project) -> None:
     project.typescript("hello", "    return 1;")
     with project.serving("dev") as client:
