@@ -47,6 +47,7 @@ def _same(line: str) -> str:
     line = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:4000", line)
     line = re.sub(r"\b[0-9a-f]{32,64}\b", "<id>", line)
     line = re.sub(r"\b(?=[0-9a-f]*[0-9])[0-9a-f]{8,16}\b(…)?", "<id>", line)
+    line = re.sub(r'"\d{4}-\d\d-\d\dT[^"…\s]*("|…)', "<time>", line)  # cut at the screen's edge or whole
     line = re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?", "<time>", line)
     line = re.sub(r"\b\d\d:\d\d:\d\d(\.\d+)?", "<time>", line)
     line = re.sub(r"\d+ (s|min) ago|just now", "<time>", line)
