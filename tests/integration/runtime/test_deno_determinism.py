@@ -226,3 +226,51 @@ async def test_replies_that_arrive_together_do_not_interleave(deno: SubprocessEn
     guest = await deno.load(deployment(source))
     for _ in range(20):
         assert await run(guest, host=ScriptedHost()) == "aaabbbccc"
+
+
+async def test_replies_to_different_invocations_that_arrive_together_do_not_interleave(
+    deno: SubprocessEngine,
+) -> None:
+    source = """let trail: string[] = [];
+    export default async ({ input, ctx }: any) => {
+      if (input === "read") { const all = trail; trail = []; return all; }
+      for (let round = 0; round < 3; round++) {
+        await ctx.db.sql("select 1");
+        for (let step = 0; step < 5; step++) { trail.push(input + round); await null; }
+      }
+    };"""
+    guest = await deno.load(deployment(source))
+    names = "abcdefgh"
+    for _ in range(5):
+        waiting: list[asyncio.Future[None]] = []
+
+        async def together(call: HostCall, arguments: dict[str, Any], waiting=waiting) -> None:  # type: ignore[no-untyped-def]
+            gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            waiting.append(gate)
+            if len(waiting) == len(names):
+                released, waiting[:] = list(waiting), []
+                for each in released:
+                    each.set_result(None)
+            await gate
+
+        await asyncio.gather(*(run(guest, name, host=ScriptedHost(together)) for name in names))
+        trail = await run(guest, "read")
+        blocks = [trail[at : at + 5] for at in range(0, len(trail), 5)]
+        assert sorted(blocks) == sorted([f"{name}{turn}"] * 5 for name in names for turn in range(3))
+
+
+async def test_a_native_operation_is_over_before_the_next_reply(deno: SubprocessEngine) -> None:
+    source = """export default async ({ ctx }: any) => {
+      const trail: string[] = [];
+      const one = async () => {
+        await ctx.db.sql("one");
+        await crypto.subtle.digest("SHA-256", new Uint8Array(1 << 20));
+        trail.push("one");
+      };
+      const two = async () => { await ctx.db.sql("two"); trail.push("two"); };
+      await Promise.all([one(), two()]);
+      return trail;
+    };"""
+    guest = await deno.load(deployment(source))
+    for _ in range(5):
+        assert await run(guest, host=ScriptedHost()) == ["one", "two"]

@@ -189,6 +189,37 @@ async def test_two_replies_in_one_chunk_do_not_interleave(python: Python) -> Non
     assert sorted([seen[:5], seen[5:]]) == blocks
 
 
+async def test_replies_to_different_invocations_in_one_chunk_do_not_interleave(python: Python) -> None:
+    names = "abcdefgh"
+    waiting: list[asyncio.Future[None]] = []
+
+    async def together(call: HostCall) -> object:
+        gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting.append(gate)
+        if len(waiting) == len(names):
+            for each in waiting:
+                each.set_result(None)
+        await gate
+        return call.n
+
+    code = """
+        import asyncio
+        trail = []
+        async def handler(input, ctx):
+            if input == "read":
+                return trail
+            await ctx.invoke("other")
+            for step in range(5):
+                trail.append(input)
+                await asyncio.sleep(0)
+    """
+    guest = await python.load(code)
+    host = ScriptedHost({"invoke": together})
+    await asyncio.gather(*(guest.invoke(invocation(name), host) for name in names))
+    trail = json.loads((await guest.invoke(invocation("read"), host)).body)
+    assert sorted(trail[at : at + 5] for at in range(0, 40, 5)) == [[name] * 5 for name in names]
+
+
 async def test_code_that_spins_on_sleep_zero_still_gets_its_reply(python: Python) -> None:
     code = """
         import asyncio

@@ -2,6 +2,7 @@
 // The socket is handed out once, to main.ts, before user code is loaded: nobody else can write a frame.
 
 import { bytesSet, bytesSlice, bytesSubarray, fromUtf8, parse, utf8, utf8Into } from "./primordials.ts";
+import { waiting } from "./turns.ts";
 
 /** The header of a frame from the host. */
 // deno-lint-ignore no-explicit-any
@@ -11,8 +12,8 @@ export type Header = Record<string, any>;
 export type Take = (header: Header, body: Uint8Array<ArrayBuffer>) => void;
 
 /**
- * The write side of the socket. Frames of one step leave together, at its end (in a microtask): a write wakes the host and costs
- * more than all else. `flush` sends them at once, for what must be out before user code can block.
+ * The write side of the socket. Frames of one step leave together, at its end (in a microtask, or when the turns that wait have been
+ * taken): a write wakes the host and costs more than all else. `flush` sends them at once, for what must be out before user code can block.
  */
 export interface Wire {
   /** Send a frame. `header` is JSON text without user-controlled structure; `body` text or bytes. */
@@ -26,13 +27,13 @@ const microtask = queueMicrotask;
 let taken = false;
 
 /** Take the socket: returns its write side, and `serve`, which reads frames until the host closes it. Works once. */
-export function open(): Wire & { serve(take: Take, chunkEnds: () => void): Promise<void> } {
+export function open(): Wire & { serve(take: Take): Promise<void> } {
   if (taken) throw new TypeError("The frames are taken.");
   taken = true;
   const { stdin, stdout } = deno;
   const read = stdin.read.bind(stdin);
   const write = stdout.writeSync.bind(stdout);
-  return { ...writer(write), serve: (take, chunkEnds) => serve(read, take, chunkEnds) };
+  return { ...writer(write), serve: (take) => serve(read, take) };
 }
 
 function writer(write: (bytes: Uint8Array) => number): Wire {
@@ -66,7 +67,7 @@ function writer(write: (bytes: Uint8Array) => number): Wire {
       used = end;
       if (!scheduled) {
         scheduled = true;
-        microtask(flush);
+        if (!waiting()) microtask(flush);
       }
     } else {
       const head = utf8(header);
@@ -81,7 +82,7 @@ function writer(write: (bytes: Uint8Array) => number): Wire {
   return { send, flush };
 }
 
-async function serve(read: (into: Uint8Array) => Promise<number | null>, take: Take, chunkEnds: () => void): Promise<void> {
+async function serve(read: (into: Uint8Array) => Promise<number | null>, take: Take): Promise<void> {
   let buffer = new Uint8Array(256 * 1024);
   let end = 0;
   for (;;) {
@@ -102,7 +103,6 @@ async function serve(read: (into: Uint8Array) => Promise<number | null>, take: T
       take(parse(fromUtf8(bytesSubarray(buffer, at + 8, head))), body);
       at = next;
     }
-    chunkEnds();
     const rest = end - at;
     if (wanted > buffer.length) {
       const larger = new Uint8Array(wanted + 64 * 1024);

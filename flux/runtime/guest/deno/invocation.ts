@@ -1,10 +1,11 @@
-// An invocation in flight, and which one the running code belongs to (AsyncLocalStorage). An invocation gets one reply per macrotask, in
-// the order of arrival; while a native asynchronous operation of it is open, replies wait behind that, so that the order of
-// events in a function depends on the replies alone. The first reply in a chunk read from the host needs no macrotask of its own.
+// An invocation in flight, and which one the running code belongs to (AsyncLocalStorage). Each reply is a turn of its own (turns.ts), in the
+// order of arrival; while a native asynchronous operation of the invocation is open, its replies wait behind that, so that the order of
+// events in a function depends on the replies alone.
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import { Random } from "./random.ts";
 import { promiseThen, RealPromise, uncurry } from "./primordials.ts";
+import { turn } from "./turns.ts";
 
 /** A clock and random numbers: an invocation's, or the start frame's for code that runs outside any. */
 export class Sources {
@@ -58,25 +59,6 @@ class Queue {
   }
 }
 
-// deno-lint-ignore no-explicit-any
-const macrotask = (globalThis as any).setImmediate as (run: () => void) => void;
-
-let chunk = 0;
-let marked = false;
-
-/**
- * The frames of a chunk have been dealt with. A read may complete without leaving the microtask queue (the data was there already), so the
- * next chunk counts as another macrotask only after one has really passed.
- */
-export function chunkEnded(): void {
-  if (marked) return;
-  marked = true;
-  macrotask(() => {
-    marked = false;
-    chunk++;
-  });
-}
-
 /** One run of the function. */
 export class Invocation extends Sources {
   /** Number of the last call or note. */
@@ -88,22 +70,19 @@ export class Invocation extends Sources {
   #natives = new Queue();
   #replies = new Queue();
   #scheduled = false;
-  #served = -1;
 
   constructor(number: number, now: number, seed: string) {
     super(now, seed);
     this.number = number;
   }
 
-  /** Deliver a reply, now or in a later macrotask: after those before it, and one at a time. Called while a chunk is read. */
+  /** Deliver a reply in a turn of its own: after those before it, and after the native operations that are open. */
   deliver(reply: () => void): void {
-    if (this.#served !== chunk && !this.#scheduled && this.#natives.head === undefined && this.#replies.head === undefined) {
-      this.#served = chunk;
-      reply();
-      return;
-    }
-    this.#replies.add(reply);
-    this.#schedule();
+    turn(() => {
+      if (this.#natives.head === undefined && this.#replies.head === undefined) return reply();
+      this.#replies.add(reply);
+      this.#schedule();
+    });
   }
 
   /** Run a native asynchronous operation so that its end is delivered in the order of issue, before any further reply. */
@@ -123,7 +102,7 @@ export class Invocation extends Sources {
     const head = this.#natives.head ?? this.#replies.head;
     if (head === undefined || head.deliver === undefined) return;
     this.#scheduled = true;
-    macrotask(() => {
+    turn(() => {
       this.#scheduled = false;
       const queue = this.#natives.head !== undefined ? this.#natives : this.#replies;
       const deliver = queue.head?.deliver;

@@ -10,11 +10,12 @@ import { describe, describeLoad, fileUrl, setRoot } from "./errors.ts";
 import { type Header, open } from "./frames.ts";
 import { installGlobals } from "./globals.ts";
 import { abandon, answer, connect } from "./host.ts";
-import { begin, chunkEnded, Invocation, within } from "./invocation.ts";
+import { begin, Invocation, within } from "./invocation.ts";
 import { bytesSubarray, mapDelete, mapGet, mapSet, stringify } from "./primordials.ts";
 import { needsNode, prepareNode } from "./node.ts";
 import { finished, isResponse, returned } from "./response.ts";
 import { installTimers } from "./timers.ts";
+import { onRest } from "./turns.ts";
 
 type Handler = (given: { input: unknown; ctx: Context }) => unknown;
 
@@ -101,7 +102,8 @@ function take(frame: Header, body: Uint8Array<ArrayBuffer>): void {
     case "invoke":
       return invoke(frame, body);
     case "ping":
-      return wire.send(`{"t":"pong","k":${frame.k}}`);
+      wire.send(`{"t":"pong","k":${frame.k}}`);
+      return wire.flush();
     case "cancel": {
       const invocation = mapGet(running, frame.i);
       if (invocation !== undefined) invocation.ended = true;
@@ -114,13 +116,14 @@ function take(frame: Header, body: Uint8Array<ArrayBuffer>): void {
 }
 
 connect(wire);
+onRest(wire.flush);
 installConsole();
 installClock();
 installRandom();
 installTimers();
 installGlobals();
 wire.send(`{"t":"booted","guest":${stringify(versions)}}`);
-wire.serve(take, chunkEnded).then(() => exit(0), (error) => {
+wire.serve(take).then(() => exit(0), (error) => {
   stray(`The guest failed: ${error?.stack ?? error}`);
   exit(70);
 });
