@@ -163,9 +163,8 @@ async def _record(config: Config, store: Store) -> Check:
     async with store.internal() as connection:
         status = await recorder_status(config.spool_dir, connection)
     problems = [spool.problem for spool in status.spools if spool.problem]
-    detail = (
-        f"{status.lag} records wait, {status.bytes / 2**20:.1f} MiB spooled, {status.quarantined} quarantined"
-    )
+    quarantined = status.quarantine.count if status.quarantine else 0
+    detail = f"{status.lag} records wait, {status.bytes / 2**20:.1f} MiB spooled, {quarantined} quarantined"
     if problems:
         return Check(
             "record",
@@ -173,7 +172,7 @@ async def _record(config: Config, store: Store) -> Check:
             f"{detail}; {problems[0]}",
             "Restore the folder it belongs to, or move it away: it is not drained.",
         )
-    if status.quarantined:
+    if quarantined:
         return Check(
             "record", False, detail, 'See them: flux query "select id, at, reason from flux.quarantine"'
         )

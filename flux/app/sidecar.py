@@ -21,6 +21,7 @@ from flux.app import nodes
 from flux.config import Config, load
 from flux.data.ticks import Ticker
 from flux.errors import FluxError
+from flux.recorder import drain_state
 from flux.recorder.drain import AWAY, Drain
 from flux.store.database import Store
 
@@ -28,6 +29,9 @@ log = logging.getLogger("flux.sidecar")
 
 LAST_DRAIN = 10.0
 """Most seconds spent on what is left once the server is gone."""
+
+TELL = 1.0
+"""Seconds between two words on the drain."""
 
 
 async def run(config: Config, node: str) -> None:
@@ -45,6 +49,7 @@ async def run(config: Config, node: str) -> None:
             tasks.create_task(drain.run(stop))
             tasks.create_task(ticker.run(stop))
             tasks.create_task(_beat(store, node, stop))
+            tasks.create_task(_tell(drain, config.spool_dir / node, stop))
             await reader.read()
             stop.set()
         await _last(drain, store, node)
@@ -53,18 +58,25 @@ async def run(config: Config, node: str) -> None:
 
 
 async def _beat(store: Store, node: str, stop: asyncio.Event) -> None:
-    pid = nodes.parent_pid()
+    heart = nodes.Heart(node, nodes.parent_pid())
     looked = -nodes.LOOK_AHEAD
     while not stop.is_set():
         try:
             async with store.internal() as connection:
-                await nodes.beat(connection, node, pid)
+                await heart.beat(connection)
                 if time.monotonic() - looked >= nodes.LOOK_AHEAD:
                     await nodes.look_ahead(connection)
                     looked = time.monotonic()
         except AWAY as error:
             log.warning("heartbeat failed: %s", error)
         await nodes.wait_or(stop, nodes.HEARTBEAT)
+
+
+async def _tell(drain: Drain, folder: Path, stop: asyncio.Event) -> None:
+    """Say each second how the drain is doing, for who looks from outside."""
+    while not stop.is_set():
+        drain_state.write(folder, drain.state())
+        await nodes.wait_or(stop, TELL)
 
 
 async def _last(drain: Drain, store: Store, node: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from flux.errors import SpoolError
 from flux.recorder import folder as folders
 from flux.recorder.batch import Batches, Q
+from flux.recorder.drain_state import DrainState
 from flux.recorder.drained import DrainedSpool, Moved
 from flux.recorder.reader import SpoolReader
 
@@ -62,6 +64,9 @@ class Drain:
         self._spools: dict[str, DrainedSpool] = {}
         self._refused: set[str] = set()
         self._poll = POLL
+        self._stored = 0
+        self._looked = time.monotonic()
+        self._error: str | None = None
         self.on_records: Callable[[], object] | None = None
 
     async def once(self) -> int:
@@ -94,20 +99,28 @@ class Drain:
         while not stop.is_set():
             try:
                 stored, pause = await self.once(), FIRST_PAUSE
+                self._stored += stored
+                self._looked, self._error = time.monotonic(), None
                 if stored:
                     last = time.monotonic()
                 wait = self._wait(stored, time.monotonic() - last)
             except AWAY as error:
+                self._error = f"{type(error).__name__}: {error}"
                 level = logging.WARNING if pause == FIRST_PAUSE else logging.DEBUG
                 log.log(level, "records wait in the spool: %s: %s", type(error).__name__, error)
                 wait, pause = pause, min(pause * 2, LONGEST_PAUSE)
-            except Exception:
+            except Exception as error:
+                self._error = f"{type(error).__name__}: {error}"
                 log.exception("the drain failed; it goes on in %s s", LONGEST_PAUSE)
                 wait = LONGEST_PAUSE
             try:
                 await asyncio.wait_for(stop.wait(), wait)
             except TimeoutError:
                 continue
+
+    def state(self) -> DrainState:
+        """How `run` is doing."""
+        return DrainState(os.getpid(), time.monotonic(), self._looked, self._stored, self._error)
 
     def _wait(self, stored: int, since: float) -> float:
         """Seconds until the next look: `stored` records were found now, the last ones `since` seconds ago."""

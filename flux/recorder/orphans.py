@@ -15,12 +15,13 @@ def any_orphan(parent: Path) -> bool:
     The lock is tried and let go at once; who comes to drain in that moment looks again soon after.
     """
     try:
-        return any(_unlocked(entry) for entry in parent.iterdir() if not entry.name.startswith("."))
+        return any(unlocked(entry) for entry in parent.iterdir() if not entry.name.startswith("."))
     except OSError:
         return False
 
 
-def _unlocked(folder: Path) -> bool:
+def unlocked(folder: Path) -> bool:
+    """Whether nobody has the spool in `folder` locked. A folder without a lock is no spool: False."""
     try:
         lock = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -49,7 +49,8 @@ WHERE excluded.updated_at >= functions.updated_at
 INSERT INTO flux.quarantine (request_id, spool_id, segment, "offset", reason, record) VALUES ($1, $2, $3, $4, $5, $6)
 
 -- name: quarantined
-SELECT count(*) FROM flux.quarantine
+-- How many there are, and the newest one.
+SELECT count(*) AS count, max(at) AS at, (SELECT reason FROM flux.quarantine ORDER BY id DESC LIMIT 1) AS reason FROM flux.quarantine
 
 -- name: undrained
 SELECT spool_id, segment, "offset", finished FROM flux.spool_positions WHERE consumer = 'postgres' AND spool_id = ANY ($1::text[])

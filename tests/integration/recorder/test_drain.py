@@ -265,7 +265,9 @@ async def test_a_record_that_postgres_refuses_goes_raw_to_the_quarantine_and_hol
     assert [row["request_id"] for row in held] == [bad.request_id, bad.request_id, None]
     assert bytes(held[0]["record"]) == encode(bad)
     assert bytes(held[2]["record"]) == b"\xc1 is no msgpack"
-    assert (await recorder_status(spools, connection)).quarantined == 3
+    quarantine = (await recorder_status(spools, connection)).quarantine
+    assert quarantine is not None
+    assert (quarantine.count, quarantine.reason) == (3, held[2]["reason"])
 
 
 async def test_damaged_bytes_go_to_the_quarantine_and_reading_goes_on_behind_them(
