@@ -15,10 +15,13 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
+
+LINGER = 0.05
+"""Seconds after the signal to stop in which idle connections still take a request that is on its way."""
 
 
 class IdleTimer:
@@ -109,6 +112,19 @@ class Connection(TCPServer):
         if held and not self.writer.is_closing():
             self.writer.write(held)
 
+    async def _read_data(self) -> None:
+        """Take what comes until the connection ends. Bytes that are read only when this side has been closed
+        already begin no request: it would run, and nobody could be answered."""
+        while not self.reader.at_eof():
+            try:
+                data = await asyncio.wait_for(self.reader.read(MAX_RECV), self.config.read_timeout)
+            except (OSError, TimeoutError):
+                break
+            if self.writer.is_closing():
+                break
+            await self.protocol.handle(RawData(data))
+        await self.protocol.handle(Closed())
+
     async def end_idle(self) -> None:
         """The server stops: close unless a request is being answered."""
         if self.idle_task.idle:
@@ -119,7 +135,7 @@ async def listen(app: Any, config: Config, sock: socket.socket, stop: asyncio.Ev
     """Serve `app` (ASGI) on a bound socket until `stop`, then let requests in flight finish.
 
     Args:
-        config: Hypercorn's; `graceful_timeout` bounds the last step, in seconds.
+        config: Hypercorn's; `graceful_timeout` bounds the last step, in seconds. Taken over.
     """
     loop = asyncio.get_running_loop()
     wrapped = ASGIWrapper(app)
@@ -141,7 +157,9 @@ async def listen(app: Any, config: Config, sock: socket.socket, stop: asyncio.Ev
         await stop.wait()
     finally:
         server.close()
+        config.keep_alive_max_requests = 0  # answers say `connection: close` from now on
         await context.terminated.set()
+        await asyncio.sleep(LINGER)
         for connection in list(connections.values()):
             await connection.end_idle()
         if connections:

@@ -1,0 +1,123 @@
+"""SIGTERM under load: every request that was accepted is answered and recorded, nothing is cut or lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import asyncpg
+
+from tests.acceptance.conftest import Project, Server
+from tests.acceptance.load import Load
+
+CLIENTS = 16
+PATHS = ("/write", "/slow", "/push")
+
+
+def _project(project: Project) -> None:
+    project.write(
+        "schema/001.sql",
+        "CREATE TABLE notes (token text PRIMARY KEY);\nCREATE TABLE receipts (token text PRIMARY KEY);",
+    )
+    project.typescript(
+        "write",
+        '    await ctx.db.query({ table: "notes", operation: "insert", data: { token: input.token } });\n'
+        "    return { token: input.token };",
+    )
+    project.write(
+        "functions/slow/main.py",
+        "async def handler(input, ctx):\n"
+        "    async with ctx.db.transaction() as tx:\n"
+        "        await tx.execute('insert into notes (token) values ($1)', input['token'])\n"
+        "        await ctx.sleep(400)\n"
+        "    return {'token': input['token']}\n",
+    )
+    project.typescript(
+        "push",
+        "    await ctx.db.transaction(async (tx) => {\n"
+        '      await tx.sql("insert into notes (token) values ($1)", [input.token]);\n'
+        '      await tx.queue.push("receipt", { token: input.token });\n'
+        "    });\n"
+        "    return { token: input.token };",
+    )
+    project.typescript(
+        "receipt",
+        "    await ctx.sleep(50);\n"
+        '    await ctx.db.query({ table: "receipts", operation: "insert", data: { token: input.token } });',
+    )
+    project.flux("db", "push")
+
+
+async def _stop_under_load(server: Server) -> Load:
+    load = Load(server.url, lambda n: PATHS[n % len(PATHS)])
+    clients = load.clients(CLIENTS, "c")
+    await load.answered(6 * CLIENTS)
+    server.process.terminate()
+    async with asyncio.timeout(60):
+        await asyncio.gather(*clients)
+    return load
+
+
+def test_a_server_told_to_stop_answers_and_records_all_that_it_accepted(project: Project) -> None:
+    _project(project)
+    server = project.start("serve")
+    load = asyncio.run(_stop_under_load(server))
+    assert server.process.wait(60) == 0, server.text()
+    assert "Traceback" not in server.text()
+    assert set(load.ends) <= {"closed", "reset"}, "an answer was cut in the middle"
+    assert [answer for answer in load.answers if answer.status != 200] == []
+    last = [answer for answer in load.answers if answer.headers.get("connection") == "close"]
+    assert {answer.path for answer in last} >= {"/slow"}, "who was answered last is told that it was the last"
+    assert list((project.root / ".flux" / "spool").iterdir()) == []
+
+    jobs = asyncio.run(_check(project.environment["DATABASE_URL"], load))
+    assert {job["status"] for job in jobs} <= {"done", "queued"}
+    assert {job["attempt"] for job in jobs if job["status"] == "queued"} <= {0}, (
+        "what never ran was given back"
+    )
+    with project.serving():
+        asyncio.run(_all_done(project.environment["DATABASE_URL"], load))
+
+
+async def _check(url: str, load: Load) -> list[Any]:
+    """The record and the clients tell the same story."""
+    connection = await asyncpg.connect(url)
+    try:
+        executions = {
+            row["request_id"]: row
+            for row in await connection.fetch("SELECT * FROM flux.executions WHERE trigger = 'http'")
+        }
+        notes = {row["token"] for row in await connection.fetch("SELECT token FROM notes")}
+        jobs: list[Any] = await connection.fetch("SELECT * FROM flux.jobs")
+        unfinished = await connection.fetchval("SELECT count(*) FROM flux.spool_positions WHERE NOT finished")
+        ended_well = await connection.fetchval("SELECT count(*) FROM flux.executions WHERE outcome <> 'ok'")
+        assert await connection.fetchval("SELECT bool_and(stopped_at IS NOT NULL) FROM flux.nodes")
+    finally:
+        await connection.close()
+    assert (unfinished, ended_well) == (0, 0)
+    assert executions.keys() == {answer.request_id for answer in load.answers}
+    for answer in load.answers:
+        execution = executions[answer.request_id]
+        assert (execution["status"], execution["output"]) == (200, answer.body)
+        assert json.loads(execution["body"]) == {"token": answer.token}
+    assert notes == {answer.token for answer in load.answers}
+    assert notes.isdisjoint(load.unanswered)
+    pushed = {json.loads(job["payload"])["token"] for job in jobs}
+    assert pushed == {answer.token for answer in load.answers if answer.path == "/push"}
+    return jobs
+
+
+async def _all_done(url: str, load: Load) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        until = time.monotonic() + 60
+        while await connection.fetchval("SELECT count(*) FROM flux.jobs WHERE status <> 'done'"):
+            assert time.monotonic() < until, "a job was left"
+            await asyncio.sleep(0.05)
+        assert await connection.fetchval("SELECT max(attempt) FROM flux.jobs") == 1
+        receipts = {row["token"] for row in await connection.fetch("SELECT token FROM receipts")}
+    finally:
+        await connection.close()
+    assert receipts == {answer.token for answer in load.answers if answer.path == "/push"}
