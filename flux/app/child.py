@@ -23,6 +23,8 @@ class Sidecar:
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        self.restarts = 0
+        """How often it had to be started again."""
 
     async def start(self) -> None:
         """Start it and its supervision."""
@@ -44,6 +46,7 @@ class Sidecar:
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
             self._process = await self._spawn()
+            self.restarts += 1
 
     @property
     def alive(self) -> bool:

@@ -25,7 +25,7 @@ class Source(Protocol):
 
 
 class UserDatabase:
-    """Functions' way to Postgres.
+    """Functions' way to Postgres: sessions over its `pool`.
 
     A connection that Postgres ended (a restart) is replaced when it is next asked for; only statements in
     flight are lost, as
@@ -33,7 +33,7 @@ class UserDatabase:
     """
 
     def __init__(self, pool: Pool, *, pooled: bool) -> None:
-        self._pool = pool
+        self.pool = pool
         self._pooled = pooled
 
     @classmethod
@@ -72,12 +72,12 @@ class UserDatabase:
             day: YYYY-MM-DD, UTC.
             deadline: on the event loop's clock: until when its calls may wait for a connection.
         """
-        return Session(self._pool, request_id, day, pooled=self._pooled, deadline=deadline)
+        return Session(self.pool, request_id, day, pooled=self._pooled, deadline=deadline)
 
     def schema_changed(self) -> None:
         """Tables or types are other ones now: drop what was prepared for the old ones."""
-        self._pool.schema_changed()
+        self.pool.schema_changed()
 
     async def close(self) -> None:
         """Close all connections; waits until those being cleaned are done."""
-        await self._pool.close()
+        await self.pool.close()

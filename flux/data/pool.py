@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Mapping
 from typing import Any
@@ -18,6 +19,7 @@ import asyncpg
 from flux.data.connection import Connection
 from flux.data.errors import DATABASE_ERRORS, Refused
 from flux.data.statements import Residue
+from flux.histogram import WAITS, Histogram
 
 _log = logging.getLogger(__name__)
 _CANCEL_SECONDS = 5.0
@@ -35,7 +37,6 @@ class Pool:
 
     def __init__(self, connect_args: Mapping[str, Any], *, size: int, prefixes: bool) -> None:
         self._connect_args = connect_args
-        self._size = size
         self._prefixes = prefixes
         self._idle: deque[Connection] = deque()
         self._waiters: deque[asyncio.Future[None]] = deque()
@@ -43,6 +44,21 @@ class Pool:
         self._epoch = 0
         self._chores: set[asyncio.Task[None]] = set()
         self._closed = False
+        self.size = size
+        self.waits = Histogram(WAITS)
+        """How long sessions waited for a connection, those that waited for none included."""
+        self.timeouts = 0
+        """Sessions that waited in vain."""
+
+    @property
+    def idle(self) -> int:
+        """Connections that are open and not lent."""
+        return len(self._idle)
+
+    @property
+    def pending(self) -> int:
+        """Sessions that wait for a connection."""
+        return sum(not waiter.done() for waiter in self._waiters)
 
     @property
     def lent(self) -> int:
@@ -58,10 +74,13 @@ class Pool:
         """
         if self._closed:
             raise Refused("connection_does_not_exist", "The database is closed: Flux is shutting down.")
-        if self._lent >= self._size or self._waiters:
+        if self._lent >= self.size or self._waiters:
+            began = time.perf_counter()
             await self._turn(deadline)
+            self.waits.add(time.perf_counter() - began)
         else:
             self._lent += 1
+            self.waits.counts[0] += 1
         while self._idle:
             connection = self._idle.pop()
             if not connection.is_closed():
@@ -126,9 +145,10 @@ class Pool:
             else:
                 waiter.cancel()
             if isinstance(error, TimeoutError):
+                self.timeouts += 1
                 raise Refused(
                     "too_many_connections",
-                    f"No database connection came free in time: all {self._size} are in use "
+                    f"No database connection came free in time: all {self.size} are in use "
                     "(`pool_size` in flux.toml).",
                 ) from error
             raise

@@ -32,6 +32,7 @@ from flux.gateway.body import (
     query_members,
     read_body,
 )
+from flux.gateway.traffic import Traffic
 from flux.record.events import Failure
 from flux.runtime.executor import Executor
 from flux.runtime.registry import Registry
@@ -76,6 +77,9 @@ class Gateway:
         registry: routes.
         executor: runs what they name.
         internal: the Quart application behind `/_flux/`.
+
+    Attributes:
+        traffic: what was answered, for metrics; what is behind `/_flux/` is not in it.
     """
 
     def __init__(self, config: Config, registry: Registry, executor: Executor, internal: ASGIApp) -> None:
@@ -84,20 +88,34 @@ class Gateway:
         self._executor = executor
         self._internal = internal
         self._quiet_until = 0.0
+        self.traffic = Traffic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry point."""
-        if scope["type"] != "http" or scope["path"].startswith(INTERNAL):
+        path: str = scope["path"]
+        if scope["type"] != "http" or path.startswith(INTERNAL):
             await self._internal(scope, receive, send)
             return
+        if path == "/" and self._config.dev and self._lists(scope):
+            headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+            await listing.answer(send, self._registry, self._config, headers.get("accept", ""))
+            return
+        began = time.perf_counter()
+        key = self.traffic.begin(scope["method"], scope["scheme"])
+        route: str | None = None
+        status, kind = 500, None
         try:
-            await self._serve(scope, receive, send)
+            request, result = await self._serve(scope, receive, send)
+            route, status, kind = request.route, result.status, result.error.type if result.error else None
         except SpoolError as error:
             self._refused(error)
+            status, kind = 503, error.type
             failure = Failure(type=error.type, message="The server can't record requests now; try again.")
             await _send(
                 send, 503, [_JSON, (b"retry-after", b"5")], self._executor.error_document(failure, None)
             )
+        finally:
+            self.traffic.end(key, route, status, kind, time.perf_counter() - began)
 
     def _refused(self, error: SpoolError) -> None:
         """Say so in the log, but not ten thousand times a second."""
@@ -106,7 +124,11 @@ class Gateway:
             self._quiet_until = now + COMPLAINT
             log.error("requests are refused because they can't be recorded: %s", error.message)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def _lists(self, scope: Scope) -> bool:
+        """Whether this is the page that lists the functions: no function has its route."""
+        return scope["method"] == "GET" and self._registry.routes.match("GET", "/") is None
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> tuple[Request, Result]:
         method: str = scope["method"]
         path: str = scope["path"]
         headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]]
@@ -114,10 +136,6 @@ class Gateway:
         query = scope["query_string"].decode("latin-1")
         raw: str = scope["raw_path"].decode("latin-1")
         match = self._registry.routes.match(method, raw)
-        if match is None and method == "GET" and path == "/" and self._config.dev:
-            await listing.answer(send, self._registry, self._config, named.get("accept", ""))
-            return
-
         request = Request(
             trigger="http", function=None, method=method, path=path, headers=headers, query=query or None
         )
@@ -150,9 +168,9 @@ class Gateway:
             rejected = await self._read(request, receive, named) or self._input(request, named)
         request.rejected = rejected
         result = await self._executor.execute(request)
-        if rejected is not None and rejected[0] == 499:
-            return
-        await _answer(send, result, extra, head=method == "HEAD")
+        if rejected is None or rejected[0] != 499:
+            await _answer(send, result, extra, head=method == "HEAD")
+        return request, result
 
     async def _read(
         self, request: Request, receive: Receive, named: Mapping[str, str]

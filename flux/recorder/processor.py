@@ -97,4 +97,5 @@ class RecordProcessor(SynchronousMultiSpanProcessor):
         try:
             self._recorder.spans(waiting)
         except SpoolError as error:
+            self._recorder.dropped += len(waiting)
             log.warning("%d spans of no execution were not recorded: %s", len(waiting), error.message)

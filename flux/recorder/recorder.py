@@ -37,12 +37,14 @@ class Recorder:
         ticks: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         self.journal = Journal(spool, sealer, redaction, clock=clock, ticks=ticks)
-        self._spool = spool
+        self.spool = spool
+        self.dropped = 0
+        """Spans of no execution that the spool could not take; nothing else is ever dropped."""
 
     @property
     def node(self) -> str:
         """The node's id, which is the spool's."""
-        return self._spool.node
+        return self.spool.node
 
     def open(self, arrival: Arrival, *, seed: bytes, now_ns: int) -> Execution:
         """An execution begins: its arrival is in the spool when this returns.
@@ -77,11 +79,11 @@ class Recorder:
 
     async def settle(self) -> None:
         """Wait until all that was appended is as durable as the project asks; returns at once for `spool`."""
-        await self._spool.settle()
+        await self.spool.settle()
 
     def close(self) -> None:
         """Let go of the spool. Idempotent."""
-        self._spool.close()
+        self.spool.close()
 
     def _redact(self, arrival: Arrival, originals: Originals) -> None:
         redaction = self.journal.redaction

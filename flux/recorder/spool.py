@@ -35,14 +35,16 @@ class Spool:
     """An open spool of this process. Appends may come from any thread; a forked child is refused.
 
     Attributes:
-        node: its id. place: where the next record will stand.
+        node: its id. place: where the next record will stand. limit: most bytes of undrained records.
+        appends, appended_bytes: what was written since the beginning.
+        refusals: appends that were refused: at the `limit`, or by the `disk`.
     """
 
     def __init__(self, claim: folders.Claim, limit: int, segment_bytes: int) -> None:
         self._claim = claim
         self.node = claim.meta.node
         self.durability: Durability = claim.meta.durability
-        self._limit = limit
+        self.limit = limit
         self._segment_bytes = segment_bytes
         self._older = 0
         """Bytes in segments before the current one, as last looked up."""
@@ -53,6 +55,8 @@ class Spool:
         self._sync: asyncio.Task[None] | None = None
         self._position = -1
         self._lock = threading.Lock()
+        self.appends = self.appended_bytes = 0
+        self.refusals = {"limit": 0, "disk": 0}
         self._next_segment()
         here = weakref.WeakMethod(self._forked)
         os.register_at_fork(after_in_child=lambda: (forked := here()) is not None and forked())
@@ -117,13 +121,14 @@ class Spool:
             self._write(framed, length, begins)
 
     def _write(self, framed: bytes, length: int, begins: bool) -> None:
-        allowed = self._limit if begins else self._limit + self._limit // RESERVE
+        allowed = self.limit if begins else self.limit + self.limit // RESERVE
         if self._older + self._size + length > allowed:
             self._older = self._measure()
             if self._older + self._size + length > allowed:
+                self.refusals["limit"] += 1
                 raise SpoolFull(
                     f"The spool holds {self._older + self._size} bytes that Postgres does not have yet "
-                    f"(limit {self._limit}).",
+                    f"(limit {self.limit}).",
                     "See whether Postgres can be reached; `spool_limit` in flux.toml sets the limit.",
                 )
         if self._size and self._size + length > self._segment_bytes:
@@ -133,9 +138,12 @@ class Spool:
         except OSError as error:
             raise self._refused(error) from error
         if written != length:
+            self.refusals["disk"] += 1
             self._take_back()
             raise SpoolFull("The disk has no room for another record.", "Free some space.")
         self._size += length
+        self.appends += 1
+        self.appended_bytes += length
 
     async def settle(self) -> None:
         """Wait until everything appended so far is as durable as the spool was asked to be."""
@@ -222,6 +230,7 @@ class Spool:
             ) from error
 
     def _refused(self, error: OSError) -> SpoolError:
+        self.refusals["disk"] += 1
         if error.errno in _NO_ROOM:
             return SpoolFull(
                 f"The disk has no room for another record: {error.strerror}.", "Free some space."

@@ -93,6 +93,10 @@ class Executor:
         self._monotonic = monotonic
         self.finished: Callable[[Request, Result], None] | None = None
         """Told of each execution once it is recorded (`flux dev` prints a line)."""
+        self.in_flight = 0
+        """Executions that have begun and not ended."""
+        self.ended: dict[tuple[str, str, str], int] = {}
+        """How many have ended, by trigger, outcome and function ("" where none was found)."""
 
     async def execute(self, request: Request) -> Result:
         """Run `request` and return once its record is as durable as the project asks.
@@ -141,6 +145,29 @@ class Executor:
             now_ns=started_ns,
         )
         execution.adopt(root)
+        self.in_flight += 1
+        counted = "interrupted"
+        try:
+            result = await self._run_to_end(request, served, execution, root, seed, started_ns, began)
+            counted = result.outcome
+        finally:
+            self.in_flight -= 1
+            key = (request.trigger, counted, served.name if served else "")
+            self.ended[key] = self.ended.get(key, 0) + 1
+        if self.finished is not None:
+            self.finished(request, result)
+        return result
+
+    async def _run_to_end(
+        self,
+        request: Request,
+        served: Served | None,
+        execution: Execution,
+        root: Span,
+        seed: bytes,
+        started_ns: int,
+        began: int,
+    ) -> Result:
         reply: Reply | None = None
         failure: Failure | None = None
         status, outcome = 200, "ok"
@@ -295,7 +322,7 @@ class Executor:
             duration_ns=duration,
         )
         await self._recorder.settle()
-        result = Result(
+        return Result(
             request_id=execution.request_id,
             trace_id=execution.trace_id,
             span_id=execution.arrival.span_id,
@@ -306,9 +333,6 @@ class Executor:
             body=body,
             error=failure,
         )
-        if self.finished is not None:
-            self.finished(request, result)
-        return result
 
     def error_document(self, failure: Failure | None, request_id: str | None) -> bytes:
         """The JSON body of an error answer; the stack only in dev."""

@@ -18,6 +18,7 @@ from typing import Protocol
 from flux.errors import GuestDied, Overloaded, RuntimeFault
 from flux.host.protocol import Host
 from flux.runtime.deployment import Deployment
+from flux.runtime.ending import ENDINGS
 from flux.runtime.engine import Invocation, Reply
 from flux.runtime.process import GuestProcess
 from flux.runtime.slots import Slots, place
@@ -100,6 +101,16 @@ class SubprocessEngine:
         self._guests: set[DeploymentGuest] = set()
         self._housekeeping: set[asyncio.Task[None]] = set()
         self._closed = False
+        self.running = 0
+        """Processes that live now, the spare included."""
+        self.starts = 0
+        self.deaths: dict[str, int] = dict.fromkeys(ENDINGS, 0)
+        """Processes that have ended, by how (see `flux.runtime.ending`)."""
+
+    @property
+    def in_flight(self) -> int:
+        """Invocations under way."""
+        return sum(process.in_flight for guest in self._guests for process in guest.processes)
 
     def versions(self) -> dict[str, str]:
         """The launcher's."""
@@ -151,7 +162,7 @@ class SubprocessEngine:
         try:
             place(deployment.files, bundle)
         except BaseException:
-            process.kill("its code could not be placed")
+            process.kill("its code could not be placed", "load")
             raise
         now = self._clock_ns() // 1000
         process.rename(f"{process.name}-{now:x}")
@@ -234,8 +245,15 @@ class SubprocessEngine:
             slots.remove(slot)
             raise
         started.append(process)
-        process.on_death(lambda: self.own(asyncio.create_task(self._bury(process, slots, slot))))
+        self.starts += 1
+        self.running += 1
+        process.on_death(lambda: self._ended(process, slots, slot))
         return process, slot
+
+    def _ended(self, process: GuestProcess, slots: Slots, slot: Path) -> None:
+        self.running -= 1
+        self.deaths[process.ending] += 1
+        self.own(asyncio.create_task(self._bury(process, slots, slot)))
 
     async def _bury(self, process: GuestProcess, slots: Slots, slot: Path) -> None:
         await process.gone()

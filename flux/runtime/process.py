@@ -22,6 +22,7 @@ from flux.host.protocol import Host
 from flux.runtime import spawn
 from flux.runtime.connection import Connection, Taker
 from flux.runtime.deployment import Deployment
+from flux.runtime.ending import Ending
 from flux.runtime.engine import Invocation, Reply
 from flux.runtime.frames import Header, encode
 from flux.runtime.inflight import InFlight, Run
@@ -73,6 +74,7 @@ class GuestProcess:
         self._idle: asyncio.Future[None] | None = None
         self._milestone: asyncio.Future[Header] | None = None
         self._reason: str | None = None
+        self._ending: Ending = "exit"
         self._dead = False
         self._eof: asyncio.Future[None] = self._loop.create_future()
         self._on_death: list[Callable[[], None]] = []
@@ -151,17 +153,17 @@ class GuestProcess:
         try:
             answer = await asyncio.wait_for(ready, timeout)
         except TimeoutError as error:
-            self.kill("its code did not load in time")
+            self.kill("its code did not load in time", "load")
             raise RuntimeFault(
                 f"functions/{deployment.entry}: the module's top-level code did not finish "
                 f"within {timeout:g} s.",
                 "Move work that waits or loops into the handler.",
             ) from error
         except BaseException:
-            self.kill("it was not wanted any more")
+            self.kill("it was not wanted any more", "stopped")
             raise
         if answer["t"] == "failed":
-            self.kill("its code does not load")
+            self.kill("its code does not load", "load")
             raise function_error(answer.get("error"), deployment, self._bundle)
         self._want("ready", answer)
 
@@ -174,6 +176,18 @@ class GuestProcess:
     def alive(self) -> bool:
         """Whether it can still answer."""
         return not self._dead
+
+    @property
+    def ending(self) -> Ending:
+        """How it ended; once it is dead."""
+        if self._reason is not None:
+            return self._ending
+        if self._out_of_memory():
+            return "memory"
+        return "signal" if (self._popen.returncode or 0) < 0 else "exit"
+
+    def _out_of_memory(self) -> bool:
+        return any("out of memory" in line for line in self._tail)
 
     @property
     def in_flight(self) -> int:
@@ -198,10 +212,10 @@ class GuestProcess:
         """Have `call` called once when the process stops taking invocations though it lives."""
         self._on_retired.append(call)
 
-    def kill(self, reason: str) -> None:
-        """SIGKILL; what is in flight fails with GuestDied, which says `reason`."""
+    def kill(self, reason: str, ending: Ending = "protocol") -> None:
+        """SIGKILL; what is in flight fails with GuestDied, which says `reason`. It is counted as `ending`."""
         if self._reason is None:
-            self._reason = reason
+            self._reason, self._ending = reason, ending
         spawn.kill(self._popen)
         self._die()
 
@@ -211,7 +225,7 @@ class GuestProcess:
         if self._runs and not self._dead and grace > 0:
             self._idle = self._idle or self._loop.create_future()
             await asyncio.wait({self._idle}, timeout=grace)
-        self.kill("it was shut down")
+        self.kill("it was shut down", "retired" if self.retired else "stopped")
         await self.gone()
 
     async def gone(self) -> None:
@@ -309,7 +323,7 @@ class GuestProcess:
 
     def _stopped(self) -> None:
         if not self._dead:
-            self.kill("its event loop was blocked past a deadline")
+            self.kill("its event loop was blocked past a deadline", "blocked")
 
     # Frames
 
@@ -386,7 +400,7 @@ class GuestProcess:
         code = self._popen.returncode
         if self._reason is not None:
             return GuestDied(f"{what} was killed: {self._reason}.")
-        if any("out of memory" in line for line in self._tail):
+        if self._out_of_memory():
             return GuestDied(
                 f"{what} ran out of memory.", "Load less at once, or raise the guest's memory limit."
             )
