@@ -88,7 +88,8 @@ def check_json(body: bytes) -> None:
         json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         raise BadJSON(
-            f"The body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+            f"The body is not valid JSON: {error.msg.removesuffix(' at')} "
+            f"at line {error.lineno}, column {error.colno}."
         ) from error
     except RecursionError as error:
         raise BadJSON("The body is JSON nested too deeply (about 1,000 levels are read).") from error

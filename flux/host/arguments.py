@@ -39,6 +39,20 @@ class Binary(msgspec.Struct):
     data: bytes = msgspec.field(name="$bytea")
 
 
+_Patience = Annotated[float, Meta(gt=0)] | None
+
+
+class FetchTimeout(msgspec.Struct):
+    """How long a `fetch` waits, in ms: for a connection, between two pieces of the answer or of what is sent,
+    and for a place among the connections. Null: no limit but the execution's.
+    """
+
+    connect: _Patience = None
+    read: _Patience = None
+    write: _Patience = None
+    pool: _Patience = None
+
+
 class Fetch(msgspec.Struct):
     """Arguments of `fetch`."""
 
@@ -47,6 +61,7 @@ class Fetch(msgspec.Struct):
     headers: list[tuple[str, str]] = []
     body: str | Binary | None = None
     redirect: Literal["follow", "manual", "error"] = "follow"
+    timeout: FetchTimeout | None = None
 
     def content(self) -> bytes | None:
         """The body as bytes, or None where there is none."""

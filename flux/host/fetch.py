@@ -1,7 +1,7 @@
 """`fetch`: HTTP on behalf of functions. One FetchClient per process, called by Live.
 
 Executions share connections and nothing else: no cookies, no proxies or credentials from Flux's own
-environment. There is no read timeout here: a call lasts at most as long as its execution, which cancels it.
+environment. A call that sets no timeout of its own lasts at most as long as its execution, which cancels it.
 """
 
 from __future__ import annotations
@@ -42,6 +42,12 @@ _CONNECTION_HEADERS = frozenset(
     {"connection", "content-length", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
 _DECODED = frozenset({"gzip", "deflate", "identity"})
+_WAITS: Final[dict[type[httpx.TimeoutException], tuple[str, str]]] = {
+    httpx.ConnectTimeout: ("connect", "no connection"),
+    httpx.ReadTimeout: ("read", "no answer"),
+    httpx.WriteTimeout: ("write", "what was sent was not taken"),
+    httpx.PoolTimeout: ("pool", "no connection was free"),
+}
 
 
 class FetchClient:
@@ -49,7 +55,7 @@ class FetchClient:
 
     Args:
         verify: TLS settings; the usual authorities by default.
-        connect_timeout: seconds for a connection to be made.
+        connect_timeout: most seconds for a connection to be made.
         largest_body: bytes of a response's decoded body, above which the call fails with ResponseTooLarge.
         connections: most connections at once; further calls wait.
         tracer: makes the CLIENT spans.
@@ -64,11 +70,12 @@ class FetchClient:
         connections: int = 512,
         tracer: Tracer = _TRACER,
     ) -> None:
+        self._connect_timeout = connect_timeout
         self._largest_body = largest_body
         self._tracer = tracer
         self._client = httpx.AsyncClient(
             verify=True if verify is None else verify,
-            timeout=httpx.Timeout(None, connect=connect_timeout),
+            timeout=None,
             limits=httpx.Limits(
                 max_connections=connections, max_keepalive_connections=64, keepalive_expiry=15.0
             ),
@@ -113,7 +120,7 @@ class FetchClient:
                 span.set_attribute(semconv.ERROR_TYPE, "cancelled")
                 raise
             except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError) as error:
-                outcome = Outcome(error=_explain(error, method, shown))
+                outcome = Outcome(error=_explain(error, method, shown, self._timeout(asked.timeout)))
             if outcome.error is not None:
                 span.set_status(Status(StatusCode.ERROR, outcome.error.message))
                 span.set_attribute(semconv.ERROR_TYPE, outcome.error.type)
@@ -133,7 +140,9 @@ class FetchClient:
         headers: list[tuple[bytes, bytes]],
         span: Span,
     ) -> Outcome:
-        request = self._client.build_request(method, url, headers=headers, content=asked.content())
+        request = self._client.build_request(
+            method, url, headers=headers, content=asked.content(), timeout=self._timeout(asked.timeout)
+        )
         response = await self._client.send(request, stream=True, follow_redirects=asked.redirect == "follow")
         try:
             span.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, response.status_code)
@@ -152,6 +161,16 @@ class FetchClient:
             return Outcome(result=_result(response, body))
         finally:
             await response.aclose()
+
+    def _timeout(self, asked: arguments.FetchTimeout | None) -> httpx.Timeout:
+        """The call's own, in seconds; a connection is never waited for longer than this client does."""
+        if asked is None:
+            return httpx.Timeout(None, connect=self._connect_timeout)
+        connect, read, write, pool = (
+            None if ms is None else ms / 1000 for ms in (asked.connect, asked.read, asked.write, asked.pool)
+        )
+        connect = self._connect_timeout if connect is None else min(connect, self._connect_timeout)
+        return httpx.Timeout(connect=connect, read=read, write=write, pool=pool)
 
     async def _read(self, response: httpx.Response) -> bytes | None:
         """The decoded body, or None where it is too large."""
@@ -232,8 +251,12 @@ def _result(response: httpx.Response, body: bytes) -> bytes:
     return orjson.dumps(document)
 
 
-def _explain(error: Exception, method: str, url: str) -> CallError:
+def _explain(error: Exception, method: str, url: str, timeout: httpx.Timeout) -> CallError:
     """The error as docs/architecture.md names it."""
+    if isinstance(error, httpx.TimeoutException):
+        phase, what = next(names for kind, names in _WAITS.items() if isinstance(error, kind))
+        limit = f"{timeout.as_dict()[phase]:g} s"
+        return CallError("TimeoutError", f"{method} {url}: {what} within {limit}", {"phase": phase})
     causes = list(_causes(error))
     if isinstance(error, httpx.LocalProtocolError):
         kind = arguments.INVALID
@@ -241,8 +264,6 @@ def _explain(error: Exception, method: str, url: str) -> CallError:
         kind = "InvalidURL"
     elif isinstance(error, httpx.TooManyRedirects):
         kind = "TooManyRedirects"
-    elif isinstance(error, httpx.TimeoutException):
-        kind = "TimeoutError"
     elif isinstance(error, UnicodeError) or any(isinstance(cause, socket.gaierror) for cause in causes):
         kind = "DNSError"
     elif any(isinstance(cause, ssl.SSLError) for cause in causes):
@@ -277,6 +298,4 @@ def _reason(error: Exception, causes: list[BaseException]) -> str:
             return str(cause.strerror or cause)
         if isinstance(cause, OSError) and cause.errno:
             return os.strerror(cause.errno)
-    if isinstance(error, httpx.ConnectTimeout):
-        return "no connection in time"
     return str(error) or type(error).__name__

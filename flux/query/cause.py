@@ -3,7 +3,8 @@
 A function may try, catch, and go on; so not every failed call is a cause. The cause is the first failed host
 call whose error is the one that surfaced (same type and message, or quoted in the error that did); where no
 call failed so, the first failing span without a failing child whose error surfaced; where the handler itself
-threw, the handler.
+threw, the handler. A function that answered 400 or more itself did not fail, but refused: of that the cause
+is the first failing span, in it or in what it invoked.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 from flux import semconv
 from flux.query.shapes import Shape
 
+ITSELF = "Response"
+"""The type of a cause that is the answer alone: nothing before it failed."""
 SHORTEST_QUOTE = 8
 """Characters a message must have before finding it inside another counts."""
 
@@ -27,7 +30,7 @@ class Cause:
         type, message: of the error itself.
         span_id: the span it happened in; None where none is recorded.
         document: the trace shape it happened in: the execution's, or an invoked one's.
-        call: the failed host call, or None.
+        call: the host call it happened in, or None.
         chain: the spans from the root to the failing one; through invoked executions.
         earlier: failed calls that the function survived.
     """
@@ -42,18 +45,18 @@ class Cause:
 
 
 def find(document: Shape) -> Cause | None:
-    """The cause of a trace shape's failure; None where it did not fail."""
-    if document["outcome"] == "ok":
-        return None
+    """The cause of a trace shape's failure or refusal; None where it went well."""
     error = document["error"]
     failed = [call for call in document["host_calls"] if call["error"] is not None]
+    if document["outcome"] == "ok":
+        return _refusal(document, failed) if (document["status"] or 0) >= 400 else None
     if document["outcome"] in ("rejected", "interrupted"):
         return _outright(document, error, failed)
     surfaced = [call for call in failed if _surfaces(call["error"], error)]
     if surfaced:
         call = min(surfaced, key=_finished)
         below = _in_child(document, call)
-        chain = _chain(document, call["span_id"] or call["parent_span_id"])
+        chain = _chain_to(document, call)
         others = [other for other in failed if other["seq"] < call["seq"] and other not in surfaced]
         if below is not None:
             return Cause(
@@ -72,18 +75,52 @@ def find(document: Shape) -> Cause | None:
     if error is not None:
         span_id = leaf["span_id"] if leaf is not None else None
         return Cause(
-            error["type"], error["message"], span_id, document, None, _chain(document, span_id), failed
+            error["type"],
+            error["message"],
+            span_id,
+            document,
+            _call_of(document, leaf),
+            _chain(document, span_id),
+            failed,
         )
+    return _at(document, leaf, failed) if leaf is not None else _itself(document, failed)
+
+
+def _refusal(document: Shape, failed: list[Shape]) -> Cause:
+    leaf = _first_leaf(document, None, set())
     if leaf is not None:
-        kind, message = span_error(leaf)
-        call = next((call for call in failed if call["span_id"] == leaf["span_id"]), None)
-        return Cause(
-            kind, message, leaf["span_id"], document, call, _chain(document, leaf["span_id"]),
-            [other for other in failed if other is not call],
-        )  # fmt: skip
+        return _at(document, leaf, failed)
+    for child in document["children"]:
+        call = next((call for call in document["host_calls"] if call["span_id"] == child["span_id"]), None)
+        if call is None or child["trigger"] == "job":
+            continue
+        below = find(child) or _refusal(child, [])
+        if below.type != ITSELF:
+            below.chain[:0] = _chain_to(document, call)
+            return below
+    return _itself(document, failed)
+
+
+def _at(document: Shape, leaf: Shape, failed: list[Shape]) -> Cause:
+    """A failing span as the cause, where no error surfaced."""
+    kind, message = span_error(leaf)
+    call = _call_of(document, leaf)
+    others = [other for other in failed if other is not call]
+    if call is not None and call["error"] is not None:
+        kind, message = call["error"]["type"], call["error"]["message"]
+    elif call is not None and not message and isinstance(call["arguments"], dict):
+        url = call["arguments"].get("url")
+        message = f"{leaf['name']} {url} answered {kind}." if url else ""
+    return Cause(
+        kind, message, leaf["span_id"], document, call, _chain(document, leaf["span_id"]), others
+    )  # fmt: skip
+
+
+def _itself(document: Shape, failed: list[Shape]) -> Cause:
+    """Nothing in it failed, and yet it said so."""
     message = f"The function answered {document['status']} itself." if document["status"] else "It failed."
     root = document["span_id"]
-    return Cause("Response", message, root, document, None, _chain(document, root), failed)
+    return Cause(ITSELF, message, root, document, None, _chain(document, root), failed)
 
 
 def span_error(span: Shape) -> tuple[str, str]:
@@ -160,6 +197,18 @@ def _first_leaf(document: Shape, error: Shape | None, survived: set[str | None])
         key=lambda span: (span["start_ns"] + int(span["duration_ms"] * 1e6), -span["start_ns"]),
         default=None,
     )
+
+
+def _call_of(document: Shape, span: Shape | None) -> Shape | None:
+    """The host call that a span is of."""
+    if span is None:
+        return None
+    return next((call for call in document["host_calls"] if call["span_id"] == span["span_id"]), None)
+
+
+def _chain_to(document: Shape, call: Shape) -> list[Shape]:
+    """The spans from the root down to a call; an `invoke` has its span in the execution that it began."""
+    return _chain(document, call["span_id"]) or _chain(document, call["parent_span_id"])
 
 
 def _chain(document: Shape, span_id: str | None) -> list[Shape]:

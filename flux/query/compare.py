@@ -1,7 +1,8 @@
 """What differs between two executions of one function: their code, their input, and their host calls one
 after the other.
 
-Pure: works on trace shapes. `why` compares a failure with the last success.
+Pure: works on trace shapes. `why` compares a failure with the last success, and that with the one before:
+what differs between two successes (an id, a name) tells nothing of a failure.
 """
 
 from __future__ import annotations
@@ -12,32 +13,41 @@ from typing import Any
 from flux.query.shapes import Shape
 
 MOST = 20
+_NOTHING: Shape = {"input": None, "host_calls": []}
 
 
-def differences(a: Shape, b: Shape) -> list[Shape]:
-    """The first difference in each place where two trace shapes differ, in the order in which things
+def differences(a: Shape, b: Shape, usual: Shape | None = None) -> list[Shape]:
+    """The first telling difference in each place where two trace shapes differ, in the order in which things
     happened.
 
     Args:
         a, b: trace shapes of one function's executions.
+        usual: of a third; fields in which it differs from `a` are passed over, unless that leaves nothing.
 
     Returns:
         `{where, field, a, b}` with `where` one of `input`, `call N` (the seq in `b`, else in `a`) and
         `outcome`. What is new in every run (times, ids of requests) is not compared.
     """
+    found = _inside(a, b, usual) if usual is not None else []
+    found = found or _inside(a, b, None)
+    for field in ("outcome", "status"):
+        if a[field] != b[field]:
+            found.append({"where": "outcome", "field": field, "a": a[field], "b": b[field]})
+            break
+    return found
+
+
+def _inside(a: Shape, b: Shape, usual: Shape | None) -> list[Shape]:
     found: list[Shape] = []
-    found.extend(_first("input", a["input"], b["input"], "input"))
+    found.extend(_first("input", a["input"], b["input"], "input", [] if usual is None else [usual["input"]]))
+    third = iter((usual or _NOTHING)["host_calls"])
     for left, right in _paired(a["host_calls"], b["host_calls"]):
-        found.extend(_call(left, right))
+        found.extend(_call(left, right, next(third, None)))
         parted = (
             left is None or right is None or left["op"] != right["op"] or (left["error"] != right["error"])
         )
         if parted or len(found) >= MOST:
             # From here on the two went different ways: nothing that follows is comparable.
-            break
-    for field in ("outcome", "status"):
-        if a[field] != b[field]:
-            found.append({"where": "outcome", "field": field, "a": a[field], "b": b[field]})
             break
     return found
 
@@ -57,14 +67,23 @@ def walk(a: Any, b: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
         yield path, a, b
 
 
-def _first(where: str, a: Any, b: Any, root: str) -> list[Shape]:
+def _first(where: str, a: Any, b: Any, root: str, usual: list[Any]) -> list[Shape]:
+    ordinary = [path for other in usual for path, _, _ in walk(other, a)]
     for path, left, right in walk(a, b):
+        if any(_overlap(path, other) for other in ordinary):
+            continue
         field = root if not path else f"{root}{path}" if path.startswith("[") else f"{root}.{path}"
         return [{"where": where, "field": field, "a": left, "b": right}]
     return []
 
 
-def _call(a: Shape | None, b: Shape | None) -> list[Shape]:
+def _overlap(one: str, other: str) -> bool:
+    """Whether two paths are the same, or one leads into the other."""
+    short, long = sorted((one, other), key=len)
+    return long.startswith(short) and long[len(short) : len(short) + 1] in ("", ".", "[")
+
+
+def _call(a: Shape | None, b: Shape | None, usual: Shape | None) -> list[Shape]:
     if a is None or b is None:
         present = a or b or {}
         where = f"call {present['seq']}"
@@ -73,7 +92,8 @@ def _call(a: Shape | None, b: Shape | None) -> list[Shape]:
     if a["op"] != b["op"]:
         return [{"where": where, "field": "op", "a": a["op"], "b": b["op"]}]
     for field in ("arguments", "error", "status", "result"):
-        if found := _first(where, a[field], b[field], field):
+        others = [usual[field]] if usual is not None and usual["op"] == a["op"] else []
+        if found := _first(where, a[field], b[field], field, others):
             return found
     return []
 

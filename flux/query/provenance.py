@@ -53,9 +53,9 @@ async def load(connection: Connection[Any], cause: Cause) -> list[Shape]:
 
 
 async def _rows(connection: Connection[Any], cause: Cause) -> list[tuple[Table, Key, list[str]]]:
-    if cause.call is None:
+    if cause.call is None or cause.call["error"] is None:
         return await _last_read(connection, cause.document)
-    detail = (cause.call["error"] or {}).get("detail") or {}
+    detail = cause.call["error"].get("detail") or {}
     match = _DETAIL.match(detail.get("detail") or "")
     if match is not None and detail.get("table"):
         return await _named_by_constraint(connection, detail, match)

@@ -39,10 +39,11 @@ async def load(connection: Connection[Any], found: Found) -> Shape:
 
     Returns:
         `execution, root_cause, location, input, data_changes, provenance, previous_success, first_difference,
-        suggestions`, and beside them `failed`, `chain` (the spans down to the failing one), `failing_call`,
-        `survived` (failed calls that the function got over), `differences`, `slowest` (where the time went).
-        On an execution that went well `root_cause`, `location`, `previous_success` and `first_difference` are
-        null.
+        suggestions`, and beside them `failed`, `refused` (the function answered 400 or more itself),
+        `output`, `chain` (the spans down to the failing one), `failing_call`, `survived` (failed calls that
+        the function got over), `differences`, `slowest` (where the time went). On an execution that went
+        well `root_cause`, `location`, `previous_success` and `first_difference` are null. A refusal has no
+        suggestions: the function dealt with it.
     """
     document = await trace.load(connection, found)
     cause = causes.find(document)
@@ -60,6 +61,8 @@ async def load(connection: Connection[Any], found: Found) -> Shape:
         "first_difference": None,
         "suggestions": [],
         "failed": cause is not None,
+        "refused": cause is not None and document["outcome"] == "ok",
+        "output": document["output"],
         "request": document["request"],
         "chain": [],
         "failing_call": None,
@@ -84,7 +87,10 @@ async def load(connection: Connection[Any], found: Found) -> Shape:
     shape["failing_call"] = cause.call
     shape["survived"] = cause.earlier
     shape["provenance"] = await provenance.load(connection, cause)
-    await _compare(connection, document, shape)
+    if document["outcome"] != "rejected":
+        await _compare(connection, document, shape)
+    if shape["refused"]:
+        return shape
     detail = ((cause.call or {}).get("error") or {}).get("detail") or {}
     routes = [Route(*row) for row in await connection.fetch(Q.routes)]
     shape["suggestions"] = suggest(Facts(cause, document, detail, routes))
@@ -100,20 +106,20 @@ async def _location(connection: Connection[Any], document: Shape) -> Shape | Non
 
 
 async def _compare(connection: Connection[Any], document: Shape, shape: Shape) -> None:
-    """Fill in the last success before this failure, and how they differ."""
+    """Fill in the last success before this failure, and how they differ in what the one before it shared."""
     if not document["function"]:
         return
-    row = await connection.fetchrow(
-        Q.previous_success,
+    rows = await connection.fetch(
+        Q.previous_successes,
         document["function"],
         datetime.fromisoformat(document["started_at"]),
         document["request_id"],
     )
-    if row is None:
+    if not rows:
         return
-    success = await trace.load(connection, Found(row["request_id"], row["day"]))
+    success, *usual = [await trace.load(connection, Found(row["request_id"], row["day"])) for row in rows]
     shape["previous_success"] = success["request_id"]
-    shape["differences"] = differences(success, document)
+    shape["differences"] = differences(success, document, next(iter(usual), None))
     shape["first_difference"] = next(iter(shape["differences"]), None)
     if success["deployment"] != document["deployment"]:
         shape["deployment_changed"] = {"a": success["deployment"], "b": document["deployment"]}

@@ -15,6 +15,7 @@ from flux.cli.render.trace import title
 from flux.cli.render.values import ago, clock, compact, duration, plural, short, status
 from flux.query.shapes import Shape
 
+INPUT_LINES = 4
 CHANGES = 12
 WRITERS = 6
 VALUE = 44
@@ -66,12 +67,13 @@ def _well(shape: Shape, cells: int, now: datetime) -> Iterator[Text]:
 
 def _headline(shape: Shape, cells: int, now: datetime) -> Iterator[Text]:
     execution, cause = shape["execution"], shape["root_cause"]
-    word = "rejected" if execution["outcome"] == "rejected" else "error"
+    refused = shape["refused"]
+    word = "refused" if refused else "rejected" if execution["outcome"] == "rejected" else "error"
     if execution["outcome"] == "interrupted":
         head, message = "interrupted", safe(cause["message"])
     else:
         head, message = f"{word}[{safe(cause['type'])}]", safe(cause["message"])
-    style = "bold yellow" if word == "rejected" else "bold red"
+    style = "bold red" if word == "error" else "bold yellow"
     for at, part in enumerate(wrap(f"{head}: {message}", cells)):
         if at == 0 and part.startswith(f"{head}:"):
             yield Text.of((head, style), (part[len(head) :], "bold"))
@@ -86,6 +88,9 @@ def _headline(shape: Shape, cells: int, now: datetime) -> Iterator[Text]:
     note.add(f"  {title(execution)}", "bold").add(f"  {duration(execution['duration_ms'])}  ")
     yield note.add(short(execution["request_id"]), "yellow").cut(cells)
     yield Text.of((f"{'':{gutter}}=", "bold blue")).join(_when(execution, now)).cut(cells)
+    if refused:
+        said = f"the function answered {compact(shape['output'], cells)}"
+        yield Text.of((f"{'':{gutter}}= ", "bold blue"), (said, "dim")).cut(cells)
     surfaced = execution["error"]
     if surfaced and (surfaced["type"], surfaced["message"]) != (cause["type"], cause["message"]):
         told = f"told the caller {safe(str(surfaced['type']))}: {safe(str(surfaced['message']))}"
@@ -159,7 +164,8 @@ def _input(shape: Shape, cells: int) -> Iterator[Text]:
         return
     yield Text()
     yield Text.of((name, "bold"))
-    yield Text.of("  ").add(compact(value, cells - 2))
+    for part in wrap(compact(value, (cells - 2) * INPUT_LINES), cells - 2):
+        yield Text.of("  ").add(part)
 
 
 def _changes(shape: Shape, cells: int) -> Iterator[Text]:

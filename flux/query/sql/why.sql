@@ -1,10 +1,10 @@
--- name: previous_success
--- The latest execution of the same function that went well before this one.
+-- name: previous_successes
+-- The two latest executions of the same function that went well before this one.
 SELECT request_id, day
 FROM flux.executions
 WHERE function = $1 AND started_at < $2 AND outcome = 'ok' AND (status IS NULL OR status < 400) AND request_id <> $3
 ORDER BY started_at DESC
-LIMIT 1
+LIMIT 2
 
 -- name: routes
 SELECT name, route, method FROM flux.functions ORDER BY route

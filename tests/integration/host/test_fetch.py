@@ -344,6 +344,22 @@ async def test_a_hanging_call_is_let_go_of_when_its_execution_cancels_it(
     assert span.attributes["error.type"] == "cancelled"
 
 
+async def test_a_calls_own_timeout_ends_it(client: FetchClient, server: HttpServer) -> None:
+    server.routes["/silent"] = lambda request, writer: asyncio.sleep(0)
+    outcome = await fetch(client, server.url("/silent"), method="POST", timeout={"read": 50})
+    assert outcome.error is not None
+    assert (outcome.error.type, outcome.error.detail) == ("TimeoutError", {"phase": "read"})
+    assert outcome.error.message == f"POST {server.url('/silent')}: no answer within 0.05 s"
+    async with asyncio.timeout(10):
+        await server.dropped.wait()
+
+
+async def test_a_timeout_that_is_not_reached_changes_nothing(client: FetchClient, server: HttpServer) -> None:
+    server.routes["/"] = answer(body=b"here")
+    timeout = {"connect": 9_000, "read": 9_000, "write": None, "pool": 9_000}
+    assert result(await fetch(client, server.url("/"), timeout=timeout))["body"] == "here"
+
+
 async def test_proxies_of_the_environment_are_not_used(
     server: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

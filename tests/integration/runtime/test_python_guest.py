@@ -716,6 +716,34 @@ async def test_httpx_goes_through_the_host(python: Python) -> None:
     assert [call.op for call in host.calls] == ["fetch"] * 4
 
 
+async def test_httpx_timeouts_are_the_hosts_to_keep(python: Python) -> None:
+    async def answer(call: HostCall) -> object:
+        return CallError("TimeoutError", "GET http://api.test/: no answer within 0.5 s", {"phase": "read"})
+
+    host = ScriptedHost({"fetch": answer})
+    code = """
+        import httpx
+        async def handler(input, ctx):
+            named = []
+            for timeout in (0.5, 5, None, httpx.Timeout(None, read=2)):
+                options = {} if timeout == 5 else {"timeout": timeout}
+                async with httpx.AsyncClient(**options) as client:
+                    try:
+                        await client.get("http://api.test/")
+                    except httpx.TimeoutException as error:
+                        named.append(f"{type(error).__name__}: {error}")
+            return sorted(set(named))
+    """
+    assert await python.run(code, host=host) == ["ReadTimeout: GET http://api.test/: no answer within 0.5 s"]
+    every = ("connect", "read", "write", "pool")
+    assert [asked.get("timeout") for asked in host.seen("fetch")] == [
+        dict.fromkeys(every, 500),
+        dict.fromkeys(every, 5_000),
+        None,
+        {"read": 2_000},
+    ]
+
+
 async def test_a_host_call_in_top_level_code_or_after_the_end_is_refused(python: Python) -> None:
     code = """
         kept = []

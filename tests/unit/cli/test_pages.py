@@ -47,6 +47,8 @@ def failed(**values: Any) -> dict[str, Any]:
         "first_difference": {"where": "input", "field": "input.email", "a": "b", "b": "a"},
         "suggestions": [{"text": "Look for the row first.", "reason": "It is there."}],
         "failed": True,
+        "refused": False,
+        "output": None,
         "request": document["request"],
         "chain": [span("aa", None, "POST /buy", 0, 10), span("c1", "aa", "INSERT", 1, 2)],
         "failing_call": call(1, "db.query", insert, error=ERROR, span_id="c1"),

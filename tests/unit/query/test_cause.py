@@ -25,6 +25,43 @@ def test_what_went_well_has_no_cause() -> None:
     assert cause.find(trace()) is None
 
 
+def test_an_answer_of_400_or_more_is_a_refusal_whose_cause_is_what_failed_before() -> None:
+    broken = error("check_violation", "no stock")
+    document = trace(status=409, host_calls=[call(1, "db.sql", {}, error=broken, span_id="c1")])
+    document["spans"].append(span("c1", "bb", "UPDATE", 2, 1, status="ERROR"))
+    found = cause.find(document)
+    assert found is not None
+    assert (found.type, found.message, found.call) == (
+        "check_violation",
+        "no stock",
+        document["host_calls"][0],
+    )
+    assert [link["span_id"] for link in found.chain] == ["aa", "bb", "c1"]
+
+
+def test_the_cause_of_a_refusal_may_lie_in_what_was_invoked() -> None:
+    url = "http://pay.test/charges"
+    child = trace(trigger="invoke", span_id="ca", request_id="c" * 32)
+    child["spans"] = [
+        span("ca", "bb", "invoke pay", 2, 5),
+        span("cb", "ca", "POST", 3, 2, status="ERROR", attributes={"error.type": "402"}),
+    ]
+    child["host_calls"] = [call(1, "fetch", {"url": url}, {"status": 402}, span_id="cb")]
+    document = trace(status=402, children=[child])
+    document["host_calls"] = [call(1, "invoke", {}, {}, span_id="ca", parent_span_id="bb")]
+    found = cause.find(document)
+    assert found is not None
+    assert (found.type, found.message) == ("402", f"POST {url} answered 402.")
+    assert (found.document, found.call) == (child, child["host_calls"][0])
+    assert [link["span_id"] for link in found.chain] == ["aa", "bb", "ca", "cb"]
+
+
+def test_a_refusal_in_which_nothing_failed_is_the_functions_own() -> None:
+    found = cause.find(trace(status=404))
+    assert found is not None
+    assert (found.type, found.message) == ("Response", "The function answered 404 itself.")
+
+
 def test_the_call_whose_error_surfaced_is_the_cause() -> None:
     document = failed(
         "unique_violation",

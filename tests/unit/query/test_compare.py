@@ -55,6 +55,25 @@ def test_a_list_given_as_input_is_indexed_without_a_dot() -> None:
     assert found["field"] == "input[0]"
 
 
+def test_what_differs_between_successes_too_is_passed_over() -> None:
+    def paid(reference: str, card: str, items: list[str], result: Any) -> Any:
+        payload = {"reference": reference, "items": items, "card": {"token": card}}
+        return trace(input=payload, host_calls=[call(1, "invoke", {"payload": payload}, result)])
+
+    first = paid("1", "ok", ["tea"], {"paid": True})
+    last = paid("2", "ok", ["cup", "tea"], {"paid": True})
+    failed = paid("3", "bad", ["pot", "cup"], {"paid": False})
+    assert differences(last, failed, first) == [
+        {"where": "input", "field": "input.card.token", "a": "ok", "b": "bad"},
+        {"where": "call 1", "field": "arguments.payload.card.token", "a": "ok", "b": "bad"},
+    ]
+
+
+def test_where_nothing_telling_differs_all_that_differs_is_said() -> None:
+    one, two, three = (trace(input={"reference": n}) for n in (1, 2, 3))
+    assert differences(two, three, one) == [{"where": "input", "field": "input.reference", "a": 2, "b": 3}]
+
+
 def test_after_they_part_nothing_is_compared() -> None:
     a = trace(host_calls=[call(1, "db.sql", {}), call(2, "fetch", {"url": "x"})])
     b = trace(host_calls=[call(1, "fetch", {}), call(2, "fetch", {"url": "y"})])

@@ -14,7 +14,6 @@ from flux_guest.values import dumps, parse
 
 _DROPPED = frozenset({"accept-encoding", "connection", "content-length", "transfer-encoding"})
 _ERRORS = {
-    "TimeoutError": "ConnectTimeout",
     "InvalidURL": "UnsupportedProtocol",
     "TooManyRedirects": "TooManyRedirects",
     "ConnectionBroken": "RemoteProtocolError",
@@ -62,10 +61,13 @@ def _patch(httpx: ModuleType) -> None:
             "body": _body(content),
             "redirect": "manual",
         }
+        timeout = _milliseconds(request.extensions.get("timeout"))
+        if timeout:
+            arguments["timeout"] = timeout
         try:
             answer = parse(await here("A request").call("fetch", dumps(arguments)))
         except HostError as error:
-            kind = getattr(httpx, _ERRORS.get(error.type, "ConnectError"))
+            kind = getattr(httpx, _class(error))
             raise kind(str(error), request=request) from None
         body = answer.get("body")
         content = b64decode(body["$bytea"]) if isinstance(body, dict) else (body or "").encode()
@@ -102,6 +104,18 @@ def _patch(httpx: ModuleType) -> None:
     blocking.__enter__ = same
     blocking.__exit__ = blocking.close = nothing
     blocking.handle_request = refuse
+
+
+def _class(error: HostError) -> str:
+    """The name of httpx's own class for it."""
+    if error.type == "TimeoutError":
+        return f"{error.detail.get('phase', 'connect').capitalize()}Timeout"
+    return _ERRORS.get(error.type, "ConnectError")
+
+
+def _milliseconds(timeout: Any) -> dict[str, float]:
+    """httpx's timeouts of a request, given in seconds; those that are not set are left out."""
+    return {name: round(limit * 1000, 3) for name, limit in (timeout or {}).items() if limit is not None}
 
 
 def _body(content: bytes) -> Any:
