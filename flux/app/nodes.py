@@ -61,7 +61,7 @@ async def look_ahead(connection: Any) -> int:
 
 
 async def stopped(connection: Any, node: str) -> None:
-    """Mark the node as ended in good order."""
+    """Mark the node as ended, in good order or not: its process is gone, its jobs may be taken over."""
     await connection.execute(Q["node_stopped"], node)
 
 

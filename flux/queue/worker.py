@@ -42,7 +42,8 @@ class Worker:
             Overloaded: then the attempt doesn't count.
         concurrency: attempts at once.
         node: this process's id; jobs it holds bear it.
-        lease: seconds after which a job of a silent worker is taken over.
+        lease: seconds after which a job of a silent worker is taken over; one of a node that is known to have
+            ended is at the next look.
         poll: seconds between looks at the table where no NOTIFY comes.
         batch: most jobs held claimed beyond those that run.
         backoff: the wait between attempts.
@@ -215,7 +216,6 @@ class Worker:
         """Renew what this worker holds; take back what others have let go."""
         clock = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(self._lease / 5)
             began = clock()
             try:
                 if self._held:
@@ -225,12 +225,13 @@ class Worker:
                 queued, failed = await self._table.reclaim()
             except OUTAGE as error:
                 log.warning("can't renew leases: %s", error)
-                continue
-            if queued or failed:
-                log.warning(
-                    "took %d jobs back from a silent worker; %d more were out of attempts", queued, failed
-                )
-                self._wake.set()
+            else:
+                if queued or failed:
+                    log.warning(
+                        "took %d jobs back from a silent worker; %d more were out of attempts", queued, failed
+                    )
+                    self._wake.set()
+            await asyncio.sleep(self._lease / 5)
 
     async def _wake_on(self, stop: asyncio.Event) -> None:
         await stop.wait()

@@ -157,6 +157,8 @@ class DrainedSpool:
         if row is None or (row["segment"], row["offset"]) != self._committed or row["finished"]:
             raise Moved(self.node)
         await connection.execute(Q.advance, self.node, *self._reader.place, finished, units)
+        if finished:
+            await connection.execute(Q.node_ended, self.node)
 
     def _leave_word(self) -> None:
         """Tell the writer how far Postgres has it."""

@@ -46,10 +46,20 @@ class Server:
             time.sleep(0.01)
         raise AssertionError(f"the server did not print {pattern!r}:\n{self.text()}")
 
-    def kill(self) -> None:
-        """kill -9 of the server process alone."""
+    def kill(self, *, sidecar: bool = False) -> None:
+        """kill -9 of the server process alone, or of its sidecar too: as if the machine had gone."""
+        if sidecar:
+            beside = self.children("flux.app.sidecar")
+            self.process.send_signal(signal.SIGSTOP)  # lest it starts another
+            for pid in beside:
+                os.kill(pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
+
+    def children(self, named: str) -> list[int]:
+        """Pids of its child processes whose command line has `named` in it."""
+        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(pid) for pid in listed if named in Path(f"/proc/{pid}/cmdline").read_text()]
 
     def stop(self) -> int:
         """SIGTERM, and wait for its end."""

@@ -44,11 +44,12 @@ WHERE j.id = ANY ($1) AND j.locked_by = $3 AND j.attempt = ($2::jsonb ->> j.id):
 RETURNING j.id, j.attempt
 
 -- name: reclaim
--- Jobs whose worker let their lease run out: due again at once, or failed where that was the last attempt. Gives how many
--- of each.
+-- Jobs whose worker let their lease run out, or is known to have ended: due again at once, or failed where that was the last
+-- attempt. Gives how many of each.
 WITH lost AS MATERIALIZED (
-    SELECT id FROM flux.jobs
-    WHERE status = 'running' AND lease_until < now()
+    SELECT id FROM flux.jobs AS j
+    WHERE status = 'running'
+      AND (lease_until < now() OR EXISTS (SELECT FROM flux.nodes n WHERE n.id = j.locked_by AND n.stopped_at IS NOT NULL))
     LIMIT 1000
     FOR UPDATE SKIP LOCKED
 ), changed AS (

@@ -14,6 +14,10 @@ UPDATE flux.spool_positions
 SET segment = $2, "offset" = $3, finished = $4, records = records + $5, updated_at = now()
 WHERE spool_id = $1 AND consumer = 'postgres'
 
+-- name: node_ended
+-- Who holds a spool's lock knows that its writer's process is gone.
+UPDATE flux.nodes SET stopped_at = clock_timestamp() WHERE id = $1 AND stopped_at IS NULL
+
 -- name: other_consumers
 -- The least segment that another consumer of this spool still needs; null where all are through with it, or there are none.
 SELECT min(segment) FROM flux.spool_positions WHERE spool_id = $1 AND consumer <> 'postgres' AND NOT finished

@@ -219,6 +219,27 @@ async def test_a_job_of_a_dead_worker_is_taken_over_and_the_lost_attempt_counts(
     assert (row["status"], row["attempt"]) == ("done", 2)
 
 
+async def test_a_job_of_a_node_that_is_known_to_have_ended_is_taken_over_before_its_lease_runs_out(
+    queue: Queue,
+) -> None:
+    await queue.push("orphan")
+    (lost,) = await JobTable(queue.store, "dead", lease=3600).claim(10)
+    await queue.execute(
+        "INSERT INTO flux.nodes (id, host, pid, version, started_at, heartbeat_at, stopped_at) "
+        "VALUES ('dead', 'h', 1, '0', now(), now(), now()), ('alive', 'h', 2, '0', now(), now(), NULL)"
+    )
+    await queue.push("held")
+    (held,) = await JobTable(queue.store, "alive", lease=3600).claim(10)
+
+    async def execute(job: Job) -> JobResult:
+        return OK
+
+    async with queue.worker(execute):
+        (row,) = await queue.ended(lost.id)
+    assert (row["status"], row["attempt"]) == ("done", 2)
+    assert (await queue.row(held.id))["locked_by"] == "alive"
+
+
 async def test_a_job_that_takes_its_worker_down_every_time_fails_in_the_end(queue: Queue) -> None:
     await queue.push("deadly", max_attempts=1)
     (lost,) = await JobTable(queue.store, "dead", lease=0.0).claim(10)
