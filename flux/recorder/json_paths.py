@@ -28,6 +28,8 @@ class JsonPaths:
         for path in split:
             self._named.setdefault(path[-1], []).append(path[:-1])
         self._needles = [] if "*" in self._named else [json.dumps(name).encode() for name in self._named]
+        fixed = [[name for name in path if name != "*"] for path in split]
+        self._words = [names[-1].encode() for names in fixed if names] if all(fixed) else []
 
     def __bool__(self) -> bool:
         return bool(self._named)
@@ -39,6 +41,16 @@ class JsonPaths:
         if not self._needles or b"\\" in data:
             return True
         return any(needle in data for needle in self._needles)
+
+    def may_be_in_broken(self, data: bytes) -> bool:
+        """Whether text that can't be read as JSON may hold what a path names all the same: it was cut off, has
+        other quotes or none, is nested too deeply. What begins unlike JSON needs the name in its quotes.
+        """
+        if not self._named:
+            return False
+        if data[:64].lstrip()[:1] in (b"{", b"["):
+            return not self._words or b"\\u" in data or any(word in data for word in self._words)
+        return any(b'"' + word + b'"' in data for word in self._words)
 
     def matches(self, trail: tuple[str, ...]) -> bool:
         """Whether a member with this path (from the top, without indexes) is withheld."""

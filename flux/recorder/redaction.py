@@ -57,6 +57,7 @@ CREDENTIAL_HEADERS = frozenset(
 )
 """Lower-case names of headers whose values are withheld."""
 
+_WHOLE = json.dumps(REDACTED).encode()
 _CREDENTIAL_JSON = re.compile(
     b'"(?:' + b"|".join(re.escape(name.encode()) for name in sorted(CREDENTIAL_HEADERS)) + b')"',
     re.IGNORECASE,
@@ -105,12 +106,18 @@ class Redaction:
         return headers
 
     def json_bytes(self, data: bytes) -> tuple[bytes, bool]:
-        """JSON text with the configured paths withheld, and whether anything was; what is no JSON stays as
-        it is.
+        """JSON text with the configured paths withheld, and whether anything was.
+
+        What should be JSON but can't be read is withheld whole where it may hold what a path names.
         """
-        if not self.paths.may_match(data):
+        broken = self.paths.may_be_in_broken(data)
+        if not broken and not self.paths.may_match(data):
             return data, False
-        return _edited(data, self.paths.withhold)
+        try:
+            value = json.loads(data)
+        except (ValueError, RecursionError):
+            return (_WHOLE, True) if broken else (data, False)
+        return (_written(value), True) if self.paths.withhold(value) else (data, False)
 
     def query(self, query: str) -> str:
         """A query string with parameters withheld that a path of one name matches; the same string where
@@ -226,9 +233,11 @@ def _edited(data: bytes, edit: Callable[[Any], bool]) -> tuple[bytes, bool]:
         value = json.loads(data)
     except (ValueError, RecursionError):
         return data, False
-    if not edit(value):
-        return data, False
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"), True
+    return (_written(value), True) if edit(value) else (data, False)
+
+
+def _written(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
 def _table(arguments: bytes) -> str:

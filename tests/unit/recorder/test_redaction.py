@@ -59,7 +59,28 @@ def test_a_path_matches_the_end_of_a_members_path(path: str, document: object, e
 def test_json_in_which_nothing_matches_stays_byte_for_byte() -> None:
     data = b'{ "a" : 1.10, "password2": 1 }'
     assert Redaction(["password"]).json_bytes(data) == (data, False)
-    assert Redaction(["password"]).json_bytes(b'{"password": broken') == (b'{"password": broken', False)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"card": {"holder": "Ada Lovelace"}, "ite',
+        b"{'holder': 'Ada Lovelace'}",
+        b'[{holder: "Ada Lovelace"}]',
+        b'{"\\u0068older": "Ada Lovelace", }',
+        b'\xef\xbb\xbf{"holder": "Ada Lovelace"',
+        b'{"holder": "Ada Lovelace", "a": ' + b"[" * 5_000 + b"]" * 5_000 + b"}",
+    ],
+)
+def test_what_cannot_be_read_as_json_is_withheld_whole_where_a_path_may_be_in_it(body: bytes) -> None:
+    assert Redaction(["card.holder"]).json_bytes(body) == (b'"[redacted]"', True)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"card": {"tok', b"the holder of this", b"\x89PNG\\u", b"", b"<p>placeholder"]
+)
+def test_what_is_no_json_and_names_no_path_stays_as_it_is(body: bytes) -> None:
+    assert Redaction(["card.holder"]).json_bytes(body) == (body, False)
 
 
 def test_an_escaped_member_name_does_not_get_past_the_quick_look() -> None:
