@@ -43,8 +43,8 @@ class JsonPaths:
         return any(needle in data for needle in self._needles)
 
     def may_be_in_broken(self, data: bytes) -> bool:
-        """Whether text that can't be read as JSON may hold what a path names all the same: it was cut off, has
-        other quotes or none, is nested too deeply. What begins unlike JSON needs the name in its quotes.
+        """Whether text that can't be read as JSON may hold what a path names all the same: it was cut off,
+        has other quotes or none, is nested too deeply. What begins unlike JSON needs the name in its quotes.
         """
         if not self._named:
             return False
