@@ -1,73 +1,54 @@
-"""kill -9 under load: what a client was told is recorded, what was committed is explained, nothing stands
-twice.
+"""kill -9 under load: what a client was told is recorded, what was committed or sent is explained, every job
+is done, nothing stands twice.
+
+FLUX_CRASH_ROUNDS sets how often the server is killed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import time
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
 import pytest
 
 from tests.acceptance.conftest import Project, Server
+from tests.acceptance.load import Answer, Load
+from tests.acceptance.provider import Provider
 
 ROUNDS = int(os.environ.get("FLUX_CRASH_ROUNDS", "10"))
 CLIENTS = 16
+PATHS = ("/write", "/transact", "/refuse", "/charge", "/push", "/order")
+WRITES = {
+    "write": ["INSERT"],
+    "transact": ["INSERT", "UPDATE"],
+    "refuse": [],
+    "charge": ["INSERT"],
+    "push": ["INSERT"],
+    "order": ["INSERT"],
+}
+"""The committed changes of each function to `notes`."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    token: str
-    request_id: str
-    status: int
-    body: bytes
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    made = Provider()
+    yield made
+    made.close()
 
 
-async def _client(host: str, port: int, prefix: str, answers: list[Answer], sent: set[str]) -> None:
-    """Send requests one after the other until the server is gone."""
-    count = 0
-    reader, writer = await asyncio.open_connection(host, port)
-    try:
-        while True:
-            count += 1
-            token = f"{prefix}-{count}"
-            path = ("/write", "/transact", "/refuse")[count % 3]
-            body = json.dumps({"token": token}).encode()
-            head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-            head += f"content-length: {len(body)}\r\n\r\n"
-            sent.add(token)
-            writer.write(head.encode() + body)
-            raw = await reader.readuntil(b"\r\n\r\n")
-            lines = raw.decode().split("\r\n")
-            headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
-            output = await reader.readexactly(int(headers["content-length"]))
-            answers.append(Answer(token, headers["x-request-id"], int(lines[0].split()[1]), output))
-    except (OSError, asyncio.IncompleteReadError):
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-
-
-async def _load(server: Server, prefix: str, seconds: float, answers: list[Answer], sent: set[str]) -> None:
-    host, port = server.url.removeprefix("http://").split(":")
-    clients = [
-        asyncio.create_task(_client(host, int(port), f"{prefix}-{n}", answers, sent)) for n in range(CLIENTS)
-    ]
-    await asyncio.sleep(seconds)
-    server.kill()
-    await asyncio.gather(*clients)
-
-
-def _project(project: Project) -> None:
+def _project(project: Project, provider: Provider) -> None:
+    project.write("flux.toml", 'name = "app"\nenv = ["PROVIDER"]\n')
+    project.environment["PROVIDER"] = provider.url
     project.write(
         "schema/001.sql",
-        "CREATE TABLE notes (token text PRIMARY KEY, extra text CHECK (extra <> 'forbidden'));",
+        "CREATE TABLE notes (token text PRIMARY KEY, extra text CHECK (extra <> 'forbidden'));\n"
+        "CREATE TABLE receipts (token text PRIMARY KEY, times integer NOT NULL);",
     )
     project.typescript(
         "write",
@@ -91,41 +72,88 @@ def _project(project: Project) -> None:
         "      await tx.sql(\"update notes set extra = 'forbidden' where token = $1\", [input.token]);\n"
         "    });",
     )
+    project.write(
+        "functions/charge/main.py",
+        "import random\n\n"
+        "async def handler(input, ctx):\n"
+        "    async with ctx.db.transaction() as tx:\n"
+        "        await tx.execute('insert into notes (token) values ($1)', input['token'])\n"
+        "    ctx.log.info('charged', {'token': input['token']})\n"
+        "    return {'token': input['token'], 'random': random.random()}\n",
+    )
+    project.typescript(
+        "push",
+        "    await ctx.db.transaction(async (tx) => {\n"
+        '      await tx.sql("insert into notes (token) values ($1)", [input.token]);\n'
+        '      await tx.queue.push("receipt", { token: input.token }, { maxAttempts: 50 });\n'
+        "    });\n"
+        "    return { token: input.token };",
+    )
+    project.write(
+        "functions/receipt/main.py",
+        "async def handler(input, ctx):\n"
+        "    await ctx.db.execute('insert into receipts values ($1, 1) on conflict (token) '\n"
+        "                         'do update set times = receipts.times + 1', input['token'])\n"
+        "    await ctx.sleep(20)\n",
+    )
+    project.typescript(
+        "order",
+        '    const paid = await (await fetch(ctx.env.PROVIDER + "/" + input.token)).text();\n'
+        '    await ctx.db.query({ table: "notes", operation: "insert", data: { token: input.token } });\n'
+        "    return { token: input.token, paid };",
+    )
     project.flux("db", "push")
 
 
-@pytest.mark.timeout(600)
-def test_nothing_acknowledged_is_lost_and_nothing_stands_twice_after_kill_9(project: Project) -> None:
-    _project(project)
-    answers: list[Answer] = []
-    sent: set[str] = set()
+async def _round(server: Server, number: int) -> Load:
+    load = Load(server.url, lambda n: PATHS[n % len(PATHS)])
+    clients = load.clients(CLIENTS, f"r{number}")
+    await load.answered(2 * CLIENTS + 37 * (number % 4))
+    server.kill(sidecar=number % 3 == 2)
+    await asyncio.gather(*clients)
+    return load
+
+
+@pytest.mark.timeout(1800)
+def test_nothing_acknowledged_is_lost_and_nothing_stands_twice_after_kill_9(
+    project: Project, provider: Provider
+) -> None:
+    _project(project, provider)
+    loads = []
     for number in range(ROUNDS):
         server = project.start("serve")
-        before = len(answers)
-        asyncio.run(_load(server, f"r{number}", 0.4 + 0.13 * (number % 4), answers, sent))
-        assert len(answers) > before, f"no request was answered in round {number}:\n{server.text()}"
+        loads.append(asyncio.run(_round(server, number)))
+    url = project.environment["DATABASE_URL"]
     with project.serving():
-        pass
-    asyncio.run(_check(project.environment["DATABASE_URL"], answers, sent))
+        asyncio.run(_jobs_end(url))
+    answers = [answer for load in loads for answer in load.answers]
+    sent = {token for load in loads for token in load.sent}
+    asyncio.run(_check(url, answers, sent, provider.asked))
+    assert list((project.root / ".flux" / "spool").iterdir()) == []
 
 
-async def _settled(connection: Any) -> None:
-    """Wait until every spool has been drained to its end."""
-    deadline = time.monotonic() + 30
-    while await connection.fetchval("SELECT count(*) FROM flux.spool_positions WHERE NOT finished"):
-        assert time.monotonic() < deadline, "a spool was left undrained"
-        await asyncio.sleep(0.05)
-
-
-async def _check(url: str, answers: list[Answer], sent: set[str]) -> None:
+async def _jobs_end(url: str) -> None:
+    """Wait until every job and every spool, but for the one in use, has come to its end."""
     connection = await asyncpg.connect(url)
     try:
-        await _settled(connection)
+        until = time.monotonic() + 120
+        waiting = "SELECT count(*) FROM flux.jobs WHERE status IN ('queued', 'running')"
+        undrained = "SELECT count(*) - 1 FROM flux.spool_positions WHERE NOT finished"
+        while await connection.fetchval(waiting) or await connection.fetchval(undrained) > 0:
+            assert time.monotonic() < until, "a job or a spool was left"
+            await asyncio.sleep(0.05)
+    finally:
+        await connection.close()
+
+
+async def _check(url: str, answers: list[Answer], sent: set[str], asked: list[str]) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        assert await connection.fetchval("SELECT count(*) FROM flux.spool_positions WHERE NOT finished") == 0
+        assert await connection.fetchval("SELECT count(*) FROM flux.nodes WHERE stopped_at IS NULL") == 0
+        assert await connection.fetchval("SELECT count(*) FROM flux.quarantine") == 0
         executions = {
-            row["request_id"]: row
-            for row in await connection.fetch(
-                "SELECT request_id, status, outcome, output, body, error, function FROM flux.executions"
-            )
+            row["request_id"]: row for row in await connection.fetch("SELECT * FROM flux.executions")
         }
         calls: dict[str, list[Any]] = {}
         for row in await connection.fetch("SELECT * FROM flux.host_calls ORDER BY request_id, seq"):
@@ -139,42 +167,94 @@ async def _check(url: str, answers: list[Answer], sent: set[str]) -> None:
             "WHERE table_name = 'notes' ORDER BY n"
         ):
             mutations.setdefault(row["token"], []).append(row)
+        unexplained = await connection.fetchval(
+            "SELECT count(*) FROM flux.mutations m WHERE origin = 'flux' AND NOT EXISTS "
+            "(SELECT FROM flux.executions e WHERE e.request_id = m.request_id AND e.day = m.day)"
+        )
         rows = {row["token"] for row in await connection.fetch("SELECT token FROM notes")}
-        quarantined = await connection.fetchval("SELECT count(*) FROM flux.quarantine")
+        jobs = await connection.fetch("SELECT * FROM flux.jobs")
+        receipts = dict(await connection.fetch("SELECT token, times FROM receipts"))
     finally:
         await connection.close()
 
-    assert quarantined == 0
+    assert unexplained == 0, "a committed row names no execution"
     assert len({answer.request_id for answer in answers}) == len(answers)
     for answer in answers:
         execution = executions[answer.request_id]
-        expected = 500 if execution["function"] == "refuse" else 200
+        function = execution["function"]
+        expected = 500 if function == "refuse" else 200
         assert (execution["status"], answer.status) == (expected, expected)
         assert json.loads(execution["body"])["token"] == answer.token
         made = calls[answer.request_id]
         assert all(call["status"] == "done" for call in made)
-        assert spans[answer.request_id] >= 2 + len([c for c in made if c["op"] in ("db.query", "db.sql")])
+        traced = [call for call in made if call["op"] in ("db.query", "db.sql", "fetch")]
+        assert spans[answer.request_id] >= 2 + len(traced)
         own = [m for m in mutations.get(answer.token, []) if m["request_id"] == answer.request_id]
         assert own == mutations.get(answer.token, []), "a row's mutation belongs to another execution"
-        if execution["function"] == "refuse":
+        if function == "refuse":
             assert execution["error"] is not None
-            assert answer.token not in rows
             assert [m["rolled_back"] for m in own] == [True]
         else:
             assert execution["output"] == answer.body
-            assert answer.token in rows
-            expected_ops = ["INSERT"] if execution["function"] == "write" else ["INSERT", "UPDATE"]
-            assert [(m["op"], m["rolled_back"]) for m in own] == [(op, False) for op in expected_ops]
+            assert [(m["op"], m["rolled_back"]) for m in own] == [(op, False) for op in WRITES[function]]
+        assert (answer.token in rows) == (function != "refuse")
 
     assert rows <= sent
     for token in rows:
-        made_by = [m for m in mutations[token] if not m["rolled_back"]]
-        assert [m["op"] for m in made_by] in (["INSERT"], ["INSERT", "UPDATE"])
-        assert {m["request_id"] for m in made_by} <= set(executions), "a committed row names no execution"
+        committed = [m for m in mutations[token] if not m["rolled_back"]]
+        [made_by] = {m["request_id"] for m in committed}
+        assert [m["op"] for m in committed] == WRITES[executions[made_by]["function"]]
 
     told = {answer.request_id for answer in answers}
-    for request_id, execution in executions.items():
-        if execution["outcome"] == "interrupted":
-            assert request_id not in told
-        assert execution["outcome"] in ("ok", "error", "interrupted")
-    assert any(execution["outcome"] == "interrupted" for execution in executions.values())
+    interrupted = {i for i, execution in executions.items() if execution["outcome"] == "interrupted"}
+    assert interrupted
+    assert interrupted.isdisjoint(told)
+    assert {execution["outcome"] for execution in executions.values()} <= {"ok", "error", "interrupted"}
+    _check_fetches(executions, calls, asked)
+    _check_jobs(executions, rows, jobs, receipts)
+
+
+def _check_fetches(executions: dict[str, Any], calls: dict[str, list[Any]], asked: list[str]) -> None:
+    """What was sent is in the record, and what the record says was answered was sent; none twice."""
+    recorded: dict[str, str] = {}
+    for request_id, made in calls.items():
+        for call in made:
+            if call["op"] == "fetch":
+                token = json.loads(call["arguments"])["url"].rpartition("/")[2]
+                assert token not in recorded
+                assert executions[request_id]["function"] == "order"
+                recorded[token] = call["status"]
+    assert set(Counter(asked).values()) == {1}
+    assert set(asked) <= set(recorded), "a request left that is in no record"
+    assert {token for token, status in recorded.items() if status == "done"} <= set(asked)
+    assert set(recorded.values()) <= {"done", "unknown"}
+
+
+def _check_jobs(
+    executions: dict[str, Any], rows: set[str], jobs: list[Any], receipts: dict[str, int]
+) -> None:
+    """Each committed push is one job, done; each attempt ran at most once; attempts that were lost show."""
+    pushed = {
+        json.loads(execution["body"])["token"]: execution["request_id"]
+        for execution in executions.values()
+        if execution["function"] == "push"
+    }
+    named = {json.loads(job["payload"])["token"]: job for job in jobs}
+    assert len(named) == len(jobs), "a push made two jobs"
+    assert set(named) == {token for token in pushed if token in rows}
+    assert set(receipts) == set(named), "a job was lost, or one ran that was never committed"
+    runs: dict[str, list[Any]] = {}
+    for execution in executions.values():
+        if execution["trigger"] == "job":
+            runs.setdefault(execution["job_id"], []).append(execution)
+    for token, job in named.items():
+        assert job["status"] == "done"
+        assert job["pushed_by"] == pushed[token]
+        ran = runs[job["id"]]
+        attempts = [execution["job_attempt"] for execution in ran]
+        assert len(set(attempts)) == len(attempts), "an attempt ran twice"
+        assert max(attempts) == job["attempt"]
+        last = executions[job["last_request_id"]]
+        assert (last["outcome"], last["job_attempt"]) == ("ok", job["attempt"])
+        assert {execution["outcome"] for execution in ran} <= {"ok", "interrupted"}
+        assert receipts[token] <= len(ran)

@@ -6,11 +6,9 @@ import asyncio
 import json
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import asyncpg
@@ -18,6 +16,7 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import Project, Server
+from tests.acceptance.provider import Provider
 
 IN_FLIGHT = 20
 DEADLINE = 120.0
@@ -40,40 +39,9 @@ async def handler(input, ctx):
 """
 
 
-class Provider:
-    """A real HTTP server whose answers wait until it is told to give them."""
-
-    def __init__(self) -> None:
-        self.arrived = threading.Semaphore(0)
-        self.answer = threading.Event()
-        provider = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                provider.arrived.release()
-                provider.answer.wait(60)
-                self.send_response(200)
-                self.send_header("content-length", "4")
-                self.end_headers()
-                self.wfile.write(b"paid")
-
-            def log_message(self, format: str, *arguments: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self.answer.set()
-        self._server.shutdown()
-        self._server.server_close()
-
-
 @pytest.fixture
 def provider() -> Iterator[Provider]:
-    made = Provider()
+    made = Provider(holds=True)
     yield made
     made.close()
 
