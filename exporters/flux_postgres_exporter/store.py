@@ -28,9 +28,9 @@ Owner = tuple[str, date]
 """A request_id and its day."""
 
 _REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
-REFUSALS = (*_REFUSED, ValueError, TypeError, OverflowError)
-"""What a row that can't be stored raises, from the server or from asyncpg's encoding; everything else is
-the connection's or the schema's fault.
+REFUSALS = (*_REFUSED, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
+"""What a row that can't be stored raises, from the server, from asyncpg's encoding, or where the row is of
+another shape than it should be; everything else is the connection's or the schema's fault.
 """
 
 

@@ -25,12 +25,14 @@ from flux.data.errors import DATABASE_ERRORS, Refused, call_error
 from flux.data.pool import Pool
 from flux.data.statements import Kind, Residue, classify
 from flux.data.transaction import Transaction, checked_isolation
+from flux.record import half_pairs
 from flux.record.call import HostCall, Outcome
 from flux.store.sql import Queries
 
 _Q = Queries("flux.data")
 _log = logging.getLogger(__name__)
 _EMPTY = b"{}"
+_HALF = "half a surrogate pair stands in a string; Postgres holds whole characters only."
 
 
 class _Sql(msgspec.Struct):
@@ -112,8 +114,9 @@ class Session:
             return await self._perform(call)
         except (Refused, *DATABASE_ERRORS) as error:
             return Outcome(error=call_error(error), now_ns=self._now_ns())
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            refusal = Refused("invalid_parameter", f"{call.op}: {error}")
+        except msgspec.DecodeError as error:
+            reason = _HALF if "surrogate" in str(error) else str(error)
+            refusal = Refused("invalid_parameter", f"{call.op}: {reason}")
             return Outcome(error=call_error(refusal), now_ns=self._now_ns())
 
     async def close(self) -> None:
@@ -274,7 +277,7 @@ class Session:
         return Outcome(result=_EMPTY, now_ns=self._now_ns(), xid=transaction.xid)
 
     async def _push(self, call: HostCall) -> Outcome:
-        push = _read_push.decode(call.arguments)
+        push = half_pairs.decode(_read_push, call.arguments)
         options = push.options or _Options()
         carrier: dict[str, str] = {}
         inject(carrier)

@@ -6,12 +6,12 @@ and the member. The `db.*` calls are the data engine's to read.
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
+from flux.record import half_pairs
 from flux.record.call import CallError, HostCall, Outcome
 
 INVALID: Final = "invalid_arguments"
@@ -25,12 +25,6 @@ _TEN_YEARS_MS: Final = 10 * 366 * 86_400_000
 _Delay = Annotated[int, Meta(ge=0, le=_TEN_YEARS_MS)] | Annotated[float, Meta(ge=0, le=_TEN_YEARS_MS)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 T = TypeVar("T")
-
-_ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
-)
-"""Every escape in JSON text: a surrogate pair, half of one, or another's beginning."""
 
 
 class Binary(msgspec.Struct):
@@ -160,22 +154,16 @@ def decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
 
 
 def decode(call: HostCall, kind: msgspec.json.Decoder[T]) -> T:
-    """The call's arguments. Half a surrogate pair, which JavaScript's strings can hold, is read as U+FFFD.
+    """The call's arguments. Half a surrogate pair, which JavaScript's strings can hold, is read as U+FFFD;
+    exact JSON in them stays as it was written.
 
     Raises:
         InvalidArguments: they are not JSON, or not what the op takes.
     """
     try:
-        return kind.decode(call.arguments)
+        return half_pairs.decode(kind, call.arguments)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        mended = _ESCAPE.sub(_whole, call.arguments)
-        if mended != call.arguments:
-            return decode(HostCall(call.op, mended, call.n), kind)
         raise InvalidArguments(f"{call.op}: {error}") from error
-
-
-def _whole(escape: re.Match[bytes]) -> bytes:
-    return b"\\ufffd" if escape["half"] else escape[0]
 
 
 def refusal(message: str) -> Outcome:

@@ -21,6 +21,7 @@ from flux.host import arguments
 from flux.host.arguments import InvalidArguments, decode, decoder
 from flux.host.protocol import Host
 from flux.host.spans import GuestSpans
+from flux.record import half_pairs
 from flux.record.call import CallError, HostCall, Outcome
 from flux.recorder.context import with_call
 from flux.recorder.execution import Execution
@@ -170,7 +171,7 @@ def leaves(call: HostCall) -> bool:
     if op != "db.query":
         return False
     try:
-        return _QUERY.decode(call.arguments).operation != "select"
+        return half_pairs.decode(_QUERY, call.arguments).operation != "select"
     except (msgspec.DecodeError, UnicodeDecodeError):
         return True
 

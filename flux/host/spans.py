@@ -5,6 +5,7 @@ One per execution, owned by Recording.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -87,7 +88,18 @@ def _attributes(given: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, _PLAIN):
             kept[key] = value
         elif isinstance(value, list) and value and all(type(item) is type(value[0]) for item in value):
-            kept[key] = value if isinstance(value[0], _PLAIN) else orjson.dumps(value).decode()
+            kept[key] = value if isinstance(value[0], _PLAIN) else _json(value)
         elif value is not None:
-            kept[key] = orjson.dumps(value).decode()
+            kept[key] = _json(value)
     return kept
+
+
+def _json(value: Any) -> str:
+    """JSON text; orjson refuses integers beyond 64 bits and nesting beyond some 250 levels."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        try:
+            return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        except RecursionError:
+            return "[nested too deeply]"

@@ -16,14 +16,18 @@ from typing import Any
 import asyncpg
 
 _SAFE = 2**53
+DEEPEST = 300
+"""Levels of nesting that are shown as a value; what is deeper is shown as its text. Whoever walks a value
+needs a frame or two for each level.
+"""
 
 
 def present(data: bytes | None) -> Any:
     """Exact recorded bytes as a JSON value.
 
     Returns:
-        None where there are none (or zero bytes), the parsed value where they are JSON, else a string where
-        they are UTF-8, else `{"$bytea": base64}`.
+        None where there are none (or zero bytes), the parsed value where they are JSON of at most DEEPEST
+        levels, else a string where they are UTF-8, else `{"$bytea": base64}`.
     """
     if not data:
         return None
@@ -32,9 +36,10 @@ def present(data: bytes | None) -> Any:
     except UnicodeDecodeError:
         return {"$bytea": base64.b64encode(data).decode("ascii")}
     try:
-        return _DECODER.decode(text)
+        value = _DECODER.decode(text)
     except (ValueError, RecursionError):
         return text
+    return text if text.count("[") + text.count("{") > DEEPEST and _too_deep(value) else value
 
 
 def parse(text: str | None) -> Any:
@@ -65,6 +70,20 @@ def printable(value: Any) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         return [printable(item) for item in value]
     return str(value)
+
+
+def _too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [
+            member
+            for outer in level
+            if isinstance(outer, (list, dict))
+            for member in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _exact_int(digits: str) -> int | str:

@@ -104,8 +104,8 @@ class Journal:
 
 
 def encode(event: Event) -> bytes:
-    """msgpack of an event. Values that msgpack can't carry (half surrogates, integers over 64 bits) are
-    cleaned first.
+    """msgpack of an event. Values that msgpack can't carry are cleaned first: half a surrogate pair becomes
+    U+FFFD, an integer over 64 bits its text.
     """
     try:
         return _encode(event)
@@ -115,7 +115,7 @@ def encode(event: Event) -> bytes:
 
 def _fit(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, bool | float | bytes) or value is None:
         return value
     if isinstance(value, int):

@@ -6,9 +6,12 @@ show.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
+
+import orjson
 
 from flux.errors import FunctionError
 from flux.runtime.deployment import Deployment
@@ -45,7 +48,7 @@ def function_error(error: object, deployment: Deployment, bundle: str) -> Functi
         file=file,
         line=line,
         column=column,
-        fields=fields,
+        fields=None if fields is None else {str(name): _writable(value) for name, value in fields.items()},
     )
 
 
@@ -53,6 +56,18 @@ def clean(text: str, bundle: str) -> str:
     """`text` with the bundle's folder written as `functions`."""
     text = text[:LONGEST_TEXT].replace(f"file://{bundle}/", "functions/").replace(f"{bundle}/", "functions/")
     return text.replace(bundle, "functions")
+
+
+def _writable(value: object) -> object:
+    """`value`, or its JSON text where it is nested deeper than orjson writes (some 250 levels)."""
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        try:
+            return json.dumps(value)[:LONGEST_TEXT]
+        except RecursionError:
+            return "[nested too deeply]"
+    return value
 
 
 def _frame(line: str) -> str:

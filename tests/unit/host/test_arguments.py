@@ -21,6 +21,17 @@ def test_a_payload_is_kept_as_it_was_written() -> None:
     assert bytes(decode(call("queue.push", b'{"name":"a"}'), PUSH).payload) == b"null"
 
 
+def test_halves_of_surrogate_pairs_in_a_payload_are_kept_as_they_were_written() -> None:
+    payload = rb'["\udfff\\u0000",{"x\ud800\ud800\udc00":"\uD83D"}]'
+    push = decode(call("queue.push", rb'{"name":"a\ud800","payload":' + payload + b"}"), PUSH)
+    assert (push.name, bytes(push.payload)) == ("a\ufffd", payload)
+
+
+def test_arguments_nested_too_deeply_are_refused() -> None:
+    with pytest.raises(InvalidArguments, match="nested too deeply"):
+        decode(call("queue.push", b'{"name":"a","payload":' + b"[" * 5000 + b"]" * 5000 + b"}"), PUSH)
+
+
 @pytest.mark.parametrize(
     ("written", "read"),
     [

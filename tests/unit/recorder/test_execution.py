@@ -346,5 +346,5 @@ def test_text_that_msgpack_refuses_is_cleaned_instead_of_lost(
     execution.end(status=500, outcome="error", error=Failure("E", "half \udc00"))
     end = ended(recorder)
     assert end.error is not None
-    assert end.error.message == "half ?"
-    assert end.spans[0][9] == {"half": "?", "big": str(2**70)}
+    assert end.error.message == "half \ufffd"
+    assert end.spans[0][9] == {"half": "\ufffd", "big": str(2**70)}

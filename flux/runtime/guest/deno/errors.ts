@@ -10,6 +10,7 @@ const GUEST_SHOWN = decodeURIComponent(GUEST);
 const FRAME = /^\s*at (?:async )?(?:(.*?) \()?(?:async )?((?:file|data|blob|ext|node|flux):[^\s)]*?):(\d+):(\d+)\)?$/;
 const LOCATION = /(file:\/\/[^\s:()]+):(\d+):(\d+)/;
 const LONGEST = 32_000;
+const DEEPEST = 200;
 let root = "\0";
 let plainRoot = "\0";
 
@@ -98,12 +99,26 @@ export function describe(error: unknown): string {
   }
 }
 
+/** Fields as JSON text that the header of a frame can hold: not too long, not too deep, and without halves of surrogate pairs. */
+function fieldsText(fields: unknown, message: string): string {
+  const text = stringify(fields).replace(/(?<!\\)((?:\\\\)*)\\ud[89a-f][0-9a-f]{2}/g, "$1\\ufffd");
+  let depth = 0, deepest = 0;
+  if (text.length <= LONGEST) {
+    for (const mark of text.replace(/"(?:[^"\\]|\\.)*"/g, "")) {
+      if (mark === "[" || mark === "{") deepest = Math.max(deepest, ++depth);
+      else if (mark === "]" || mark === "}") depth--;
+    }
+    if (deepest <= DEEPEST) return text;
+  }
+  return stringify({ input: message.slice(0, LONGEST).toWellFormed() });
+}
+
 function json(type: string, message: string, stack: string, frames: Frame[], fields: unknown): string {
   let list = "";
   for (const frame of frames) {
     list += `${list && ","}{"file":${stringify(frame.file)},"line":${frame.line},"column":${frame.column},"function":${stringify(frame.function)}}`;
   }
-  const rest = fields === undefined || fields === null ? "" : `,"fields":${stringify(fields)}`;
+  const rest = fields === undefined || fields === null ? "" : `,"fields":${fieldsText(fields, message)}`;
   const short = (text: string) => stringify((text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text).replaceAll(root, "functions/").replaceAll(plainRoot, "functions/").toWellFormed());
   return `{"type":${short(type)},"message":${short(message)},"stack":${short(stack)},"frames":[${list}]${rest}}`;
 }

@@ -4,6 +4,7 @@ happened. Used by main.
 
 import linecache
 import os
+import re
 from itertools import islice
 from types import CodeType, TracebackType
 from typing import Any
@@ -14,15 +15,26 @@ from flux_guest.values import NotJSON, dumps, parse
 
 MOST_FRAMES = 50
 LONGEST_MESSAGE = 60_000
+DEEPEST = 200
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
 def failure(error: BaseException, root: str) -> dict[str, Any]:
-    """The `error` member of a frame.
+    """The `error` member of a frame. Never raises: an invocation whose error can't be told never ends.
 
     Args:
         error: what was raised.
         root: the bundle's folder; frames of code below it are the user's.
     """
+    try:
+        return _described(error, root)
+    except Exception as fault:
+        text = f"The error that was raised can't be read ({type(fault).__name__})."
+        return {"type": type(error).__name__[:200], "message": text, "stack": "", "frames": []}
+
+
+def _described(error: BaseException, root: str) -> dict[str, Any]:
     described: dict[str, Any] = {
         "type": _clean(error.type if isinstance(error, HostError) else type(error).__name__)[:200],
         "message": message(error),
@@ -35,12 +47,28 @@ def failure(error: BaseException, root: str) -> dict[str, Any]:
 
 
 def _fields(error: ValidationError) -> dict[str, Any]:
-    """Its fields as JSON can hold them; they travel in a frame's header, which is limited."""
+    """Its fields as JSON can hold them; they travel in a frame's header, which is limited in size and
+    depth.
+    """
     try:
         exact = dumps(error.fields)
     except NotJSON:
-        exact = dumps({_clean(str(name)): _clean(str(value)) for name, value in error.fields.items()})
-    return parse(exact) if len(exact) <= LONGEST_MESSAGE else {"input": _clean(error.message)}
+        exact = dumps({_clean(str(name)): _clean(_text(value)) for name, value in error.fields.items()})
+    if len(exact) > LONGEST_MESSAGE or _depth(exact) > DEEPEST:
+        return {"input": _clean(error.message)}
+    return parse(exact)
+
+
+def _depth(exact: bytes) -> int:
+    """How many levels of arrays and objects JSON text has."""
+    deepest = depth = 0
+    for mark in _STRING.sub(b"", exact):
+        if mark in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif mark in b"]}":
+            depth -= 1
+    return deepest
 
 
 def message(error: BaseException) -> str:
@@ -52,11 +80,11 @@ def message(error: BaseException) -> str:
     return _clean(_text(error))
 
 
-def _text(error: BaseException) -> str:
+def _text(value: object) -> str:
     try:
-        return str(error)
+        return str(value)
     except Exception as fault:
-        return f"<its message failed: {type(fault).__name__}>"
+        return f"<its text failed: {type(fault).__name__}>"
 
 
 def _clean(text: str) -> str:
