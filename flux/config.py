@@ -56,6 +56,8 @@ class Config:
     """Largest request body, bytes; above it 413."""
     record: RecordLevel = "all"
     durability: Durability = "spool"
+    confirm_timeout_ms: int = 10_000
+    """With `durability = "postgres"`: how long an answer waits for its record's commit; then it is 503."""
     spool_limit: int = 2 * 2**30
     """Most bytes of undrained records kept on disk; above it 503."""
     database_url: str | None = field(default=None, repr=False)

@@ -10,6 +10,7 @@ FluxError
     MigrationError      the schema is not what this version expects
   SpoolError            the spool on disk can't be read or written        exit 1
     SpoolFull           no room: answered with 503 and Retry-After
+    Unconfirmed         it is in the spool, and Postgres has not confirmed it in time: 503
   RuntimeFault          a guest could not be started or has died          exit 1
     Overloaded          the pool has no room: 503
     GuestDied           the guest process ended in mid-invocation: 502
@@ -84,6 +85,12 @@ class MigrationError(StoreError):
 
 class SpoolError(FluxError):
     """The spool on disk can't be read or written."""
+
+
+class Unconfirmed(SpoolError):
+    """A record is in the spool, and `durability = "postgres"` could not be kept: the commit did not come in
+    time.
+    """
 
 
 class SpoolFull(SpoolError):

@@ -108,7 +108,13 @@ class Application:
             self.installation = await install.install(connection)
 
         redaction = Redaction(config.redact, config.redact_columns)
-        spool = Spool.create(config.spool_dir, node, limit=config.spool_limit, durability=config.durability)
+        spool = Spool.create(
+            config.spool_dir,
+            node,
+            limit=config.spool_limit,
+            durability=config.durability,
+            patience=config.confirm_timeout_ms / 1000,
+        )
         self.sidecar = Sidecar(config.root, node)
         await self.sidecar.start()
         self._stack.push_async_callback(self.sidecar.close)

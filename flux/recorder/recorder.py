@@ -78,7 +78,12 @@ class Recorder:
             self.journal.write(Spans(self.journal.span_rows(spans)), {})
 
     async def settle(self) -> None:
-        """Wait until all that was appended is as durable as the project asks; returns at once for `spool`."""
+        """Wait until all that was appended is as durable as the project asks; returns at once for `spool`.
+
+        Raises:
+            Unconfirmed: Postgres has not committed it in time; it is in the spool.
+            SpoolError: it could not be made durable.
+        """
         await self.spool.settle()
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ import weakref
 from pathlib import Path
 from typing import Literal
 
-from flux.errors import SpoolError, SpoolFull
+from flux.errors import SpoolError, SpoolFull, Unconfirmed
 from flux.recorder import folder as folders
 from flux.recorder.frames import LARGEST, POSITION, POSITION_FORMAT, Place, frame, segment_path, segments
 
@@ -40,12 +40,13 @@ class Spool:
         refusals: appends that were refused: at the `limit`, or by the `disk`.
     """
 
-    def __init__(self, claim: folders.Claim, limit: int, segment_bytes: int) -> None:
+    def __init__(self, claim: folders.Claim, limit: int, segment_bytes: int, patience: float) -> None:
         self._claim = claim
         self.node = claim.meta.node
         self.durability: Durability = claim.meta.durability
         self.limit = limit
         self._segment_bytes = segment_bytes
+        self._patience = patience
         self._older = 0
         """Bytes in segments before the current one, as last looked up."""
         self._segment = 0
@@ -69,6 +70,7 @@ class Spool:
         *,
         limit: int,
         durability: Durability = "spool",
+        patience: float = 10.0,
         segment_bytes: int | None = None,
     ) -> Spool:
         """Make a new spool and hold it.
@@ -77,7 +79,7 @@ class Spool:
             parent: the folder of all spools, `.flux/spool`.
             node: its id, 32 hex digits.
             limit: most bytes of undrained records; above it new executions are refused.
-            durability: what `settle` waits for.
+            durability: what `settle` waits for; patience: for how many seconds, where that is Postgres.
             segment_bytes: size at which a new file is begun; by default 64 MiB, or an eighth of a small
                 limit.
 
@@ -85,7 +87,9 @@ class Spool:
             SpoolError: the folder can't be made.
         """
         size = segment_bytes or max(min(SEGMENT, limit // 8), 64 * 1024)
-        return cls(folders.create(parent, node, now_ns=time.time_ns(), durability=durability), limit, size)
+        return cls(
+            folders.create(parent, node, now_ns=time.time_ns(), durability=durability), limit, size, patience
+        )
 
     @property
     def folder(self) -> Path:
@@ -146,7 +150,12 @@ class Spool:
         self.appended_bytes += length
 
     async def settle(self) -> None:
-        """Wait until everything appended so far is as durable as the spool was asked to be."""
+        """Wait until everything appended so far is as durable as the spool was asked to be.
+
+        Raises:
+            Unconfirmed: Postgres has not committed it in time. It stays in the spool, for the drain.
+            SpoolError: fsync failed.
+        """
         if self.durability == "spool":
             return
         here = self.place
@@ -154,7 +163,13 @@ class Spool:
             while self._synced < here:
                 await asyncio.shield(self._sync or self._begin_sync())
             return
+        end = asyncio.get_running_loop().time() + self._patience
         while self.drained() < here:
+            if asyncio.get_running_loop().time() >= end:
+                raise Unconfirmed(
+                    f"Postgres has not confirmed the record within {self._patience:g} s.",
+                    "See whether it can be reached; `confirm_timeout_ms` in flux.toml sets the limit.",
+                )
             await asyncio.sleep(_DRAINED_POLL)
 
     def drained(self) -> Place:

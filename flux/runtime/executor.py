@@ -12,22 +12,20 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
-import orjson
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from flux import semconv
 from flux.errors import (
-    DeadlineExceeded,
     FunctionError,
-    GuestDied,
     NotFound,
     Overloaded,
     RuntimeFault,
     SpoolError,
+    Unconfirmed,
 )
 from flux.host.protocol import Host
 from flux.record.events import Arrival, Failure
@@ -35,6 +33,7 @@ from flux.record.identity import day_of
 from flux.recorder.context import with_execution
 from flux.recorder.execution import Execution
 from flux.recorder.recorder import Recorder
+from flux.runtime import failures
 from flux.runtime.engine import Invocation, Reply
 from flux.runtime.registry import Registry, Served
 from flux.runtime.request import Request, Result
@@ -184,7 +183,7 @@ class Executor:
                 if status >= 500:
                     outcome = "error"
         except (RuntimeFault, NotFound) as error:
-            status, failure = explain(error)
+            status, failure = failures.explain(error)
             outcome = "rejected" if isinstance(error, (Overloaded, NotFound)) else "error"
             if isinstance(error, RuntimeFault):
                 guest, invocation = error.guest, error.invocation
@@ -274,7 +273,7 @@ class Executor:
                 host,
             )
         except RuntimeFault as error:
-            _fail(span, explain(error)[1])
+            failures.mark(span, failures.explain(error)[1])
             raise
         finally:
             if host is not None:
@@ -302,7 +301,7 @@ class Executor:
         if request.trigger == "http":
             root.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, status)
         if failure is not None and outcome != "rejected":
-            _fail(root, failure, events=False)
+            failures.mark(root, failure, events=False)
         elif status >= 500:
             root.set_status(Status(StatusCode.ERROR))
             root.set_attribute(semconv.ERROR_TYPE, str(status))
@@ -321,7 +320,15 @@ class Executor:
             invocation=invocation,
             duration_ns=duration,
         )
-        await self._recorder.settle()
+        try:
+            await self._recorder.settle()
+        except Unconfirmed as error:
+            if request.trigger == "http":
+                self._unconfirmed(error, root)
+                status, outcome, kind, headers, failure = 503, "error", "json", [], failures.UNCONFIRMED
+                body = self.error_document(failure, execution.request_id)
+            else:
+                log.warning("execution %s goes on unconfirmed: %s", execution.request_id, error.message)
         return Result(
             request_id=execution.request_id,
             trace_id=execution.trace_id,
@@ -336,61 +343,14 @@ class Executor:
 
     def error_document(self, failure: Failure | None, request_id: str | None) -> bytes:
         """The JSON body of an error answer; the stack only in dev."""
-        document: dict[str, Any] = {
-            "type": failure.type if failure else "Error",
-            "message": failure.message if failure else "",
-        }
-        if request_id is not None:
-            document["request_id"] = request_id
-        if failure is not None:
-            if failure.fields:
-                document["fields"] = failure.fields
-            if self._dev and failure.file:
-                document["at"] = ":".join(str(p) for p in (failure.file, failure.line, failure.column) if p)
-            if self._dev and failure.stack:
-                document["stack"] = failure.stack
-        return orjson.dumps({"error": document})
+        return failures.document(failure, request_id, dev=self._dev)
 
-
-def explain(error: RuntimeFault | NotFound) -> tuple[int, Failure]:
-    """The HTTP status and the recorded failure for an error out of the runtime."""
-    if isinstance(error, FunctionError):
-        status = 422 if error.fields else 500
-        return status, Failure(
-            type=error.error_type,
-            message=error.message,
-            file=error.file,
-            line=error.line,
-            column=error.column,
-            stack=error.stack,
-            fields=dict(error.fields) if error.fields else None,
+    def _unconfirmed(self, error: Unconfirmed, root: Span) -> None:
+        """Leave a span that says what the client was told: the execution's record has ended already."""
+        span = self._tracer.start_span(
+            "answered unconfirmed",
+            context=trace.set_span_in_context(root, Context()),
+            attributes={semconv.HTTP_RESPONSE_STATUS_CODE: 503, semconv.ERROR_TYPE: error.type},
         )
-    if isinstance(error, DeadlineExceeded):
-        return 504, Failure(type="DeadlineExceeded", message=error.message)
-    if isinstance(error, GuestDied):
-        return 502, Failure(type="GuestDied", message=error.message)
-    if isinstance(error, Overloaded):
-        return 503, Failure(type="Overloaded", message=error.message)
-    if isinstance(error, NotFound):
-        return 404, Failure(type="NotFound", message=error.message)
-    return 502, Failure(type=error.type, message=error.message)
-
-
-def _fail(span: Span, failure: Failure, *, events: bool = True) -> None:
-    span.set_status(Status(StatusCode.ERROR, failure.message))
-    span.set_attribute(semconv.ERROR_TYPE, failure.type)
-    if not events:
-        return
-    attributes: dict[str, str] = {
-        semconv.EXCEPTION_TYPE: failure.type,
-        semconv.EXCEPTION_MESSAGE: failure.message,
-    }
-    if failure.stack:
-        attributes[semconv.EXCEPTION_STACKTRACE] = failure.stack
-    span.add_event("exception", attributes)
-    if failure.file is not None:
-        span.set_attribute(semconv.CODE_FILE_PATH, failure.file)
-        if failure.line is not None:
-            span.set_attribute(semconv.CODE_LINE_NUMBER, failure.line)
-        if failure.column is not None:
-            span.set_attribute(semconv.CODE_COLUMN_NUMBER, failure.column)
+        span.set_status(Status(StatusCode.ERROR, error.message))
+        span.end()
