@@ -54,6 +54,14 @@ class Config:
     """A function's deadline where flux.json names none."""
     body_limit: int = 64 * 2**20
     """Largest request body, bytes; above it 413."""
+    max_connections: int = 4096
+    """Connections that clients may hold at once; the limit of open files may allow fewer."""
+    keep_alive_ms: int = 75_000
+    """How long an idle connection is kept; 0 for ever."""
+    read_timeout_ms: int = 20_000
+    """How long a request's head may take, and its body without coming on; above it 408; 0 for ever."""
+    write_timeout_ms: int = 20_000
+    """How long a client may take an answer without coming on; then the connection is cut; 0 for ever."""
     record: RecordLevel = "all"
     durability: Durability = "spool"
     confirm_timeout_ms: int = 10_000
@@ -65,7 +73,7 @@ class Config:
     pooler: Literal["session", "transaction"] = "session"
     pool_size: int = 16
     """Connections that functions may hold in the user's database."""
-    concurrency: int = 256
+    concurrency: int = 1024
     """Invocations in flight in one guest process before a request is answered 503."""
     job_concurrency: int = 16
     """Jobs that one process runs at once."""

@@ -19,6 +19,7 @@ from flux.app import port
 from flux.app.application import Application, announce, withdraw
 from flux.app.schema import FOLDER, push_files
 from flux.config import Config
+from flux.gateway.connection import Patience
 from flux.gateway.listener import listen
 from flux.runtime.registry import Change
 from flux.runtime.request import Request, Result
@@ -82,7 +83,16 @@ async def serve(config: Config, audience: Audience) -> None:
             tasks.create_task(app.run_jobs(stop))
             if config.dev:
                 tasks.create_task(_watch(app, audience, stop))
-            server = tasks.create_task(listen(app.gateway, _settings(), sock, stop))
+            server = tasks.create_task(
+                listen(
+                    app.gateway,
+                    _settings(),
+                    sock,
+                    stop,
+                    patience=_patience(config),
+                    connections=config.max_connections,
+                )
+            )
             announce(app.config)
             audience.started(app, changes, schema, f"http://{config.host}:{config.port}")
             await server
@@ -103,11 +113,18 @@ def _settings() -> HypercornConfig:
     settings.backlog = 1024
     settings.include_server_header = False
     settings.keep_alive_max_requests = 2**31
-    settings.keep_alive_timeout = 75
     settings.graceful_timeout = GRACE
     settings.h11_max_incomplete_size = 64 * 1024
     settings.loglevel = "WARNING"
     return settings
+
+
+def _patience(config: Config) -> Patience:
+    return Patience(
+        idle=config.keep_alive_ms / 1000,
+        read=config.read_timeout_ms / 1000,
+        write=config.write_timeout_ms / 1000,
+    )
 
 
 async def _apply_schema(app: Application, audience: Audience) -> list[str]:

@@ -61,4 +61,6 @@ def _run(config: Config, printer: Printer) -> None:
         level=logging.WARNING, format="  %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     logging.getLogger("flux.guest").setLevel(logging.INFO)
+    # What a client writes into a header is no news, least of all a thousand times a second.
+    logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
     uvloop.run(run_server(config, printer))

@@ -9,6 +9,8 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from flux.gateway.http1 import REFUSED
+
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
@@ -22,6 +24,18 @@ class BodyTooLarge(Exception):
 
 class ClientGone(Exception):
     """The client went away before its body was complete."""
+
+
+class Refused(Exception):
+    """The rest of the body will not be had: what came is no HTTP, or it came too slowly.
+
+    Attributes:
+        status, kind, message: how the request is to be answered.
+    """
+
+    def __init__(self, status: int, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.kind, self.message = status, kind, message
 
 
 class BadJSON(Exception):
@@ -39,12 +53,13 @@ async def read_body(receive: Receive, declared: int | None, limit: int) -> bytes
     Raises:
         BodyTooLarge: declared or received more than `limit`.
         ClientGone: disconnected before the end.
+        Refused: the connection gave up.
     """
     if declared is not None and declared > limit:
         raise BodyTooLarge(declared)
     message = await receive()
     if message["type"] == "http.disconnect":
-        raise ClientGone
+        raise _gone(message)
     first: bytes = message.get("body", b"")
     if not message.get("more_body", False):
         if len(first) > limit:
@@ -56,7 +71,7 @@ async def read_body(receive: Receive, declared: int | None, limit: int) -> bytes
             raise BodyTooLarge(size)
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise ClientGone
+            raise _gone(message)
         part = message.get("body", b"")
         size += len(part)
         parts.append(part)
@@ -64,6 +79,11 @@ async def read_body(receive: Receive, declared: int | None, limit: int) -> bytes
             if size > limit:
                 raise BodyTooLarge(size)
             return b"".join(parts)
+
+
+def _gone(message: Mapping[str, Any]) -> ClientGone | Refused:
+    refusal = message.get(REFUSED)
+    return ClientGone() if refusal is None else Refused(*refusal)
 
 
 def check_json(body: bytes) -> None:

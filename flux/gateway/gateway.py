@@ -26,12 +26,14 @@ from flux.gateway.body import (
     BodyTooLarge,
     ClientGone,
     Receive,
+    Refused,
     check_json,
     is_json_body,
     query_input,
     query_members,
     read_body,
 )
+from flux.gateway.http1 import REFUSED
 from flux.gateway.traffic import Traffic
 from flux.record.events import Failure
 from flux.runtime.executor import Executor
@@ -135,12 +137,18 @@ class Gateway:
         named = dict(headers)
         query = scope["query_string"].decode("latin-1")
         raw: str = scope["raw_path"].decode("latin-1")
-        match = self._registry.routes.match(method, raw)
+        refused = scope["extensions"].get(REFUSED)
+        match = None if refused is not None else self._registry.routes.match(method, raw)
         request = Request(
-            trigger="http", function=None, method=method, path=path, headers=headers, query=query or None
+            trigger="http",
+            function=None,
+            method=method or None,
+            path=path or None,
+            headers=headers,
+            query=query or None,
         )
         host = named.get("host") or "localhost"
-        request.url = f"{scope['scheme']}://{host}{raw}" + (f"?{query}" if query else "")
+        request.url = f"{scope['scheme']}://{host}{raw}" + (f"?{query}" if query else "") if method else None
         request.client_request_id = named.get("x-request-id")
         client = scope.get("client")
         request.client = client[0] if client else None
@@ -150,7 +158,10 @@ class Gateway:
         )
         extra: list[tuple[bytes, bytes]] = []
         rejected: tuple[int, Failure] | None
-        if match is None:
+        if refused is not None:
+            status, kind, message = refused
+            rejected = status, Failure(type=kind, message=message)
+        elif match is None:
             rejected = 404, Failure(type="NotFound", message=f"No function has the route {path}.")
         elif isinstance(match, NotAllowed):
             allowed = ", ".join(match.allowed)
@@ -191,6 +202,8 @@ class Gateway:
             return 499, Failure(
                 type="ClientDisconnected", message="The client went away before its body was complete."
             )
+        except Refused as error:
+            return error.status, Failure(type=error.kind, message=error.message)
         return None
 
     def _input(self, request: Request, named: Mapping[str, str]) -> tuple[int, Failure] | None:
@@ -211,14 +224,14 @@ class Gateway:
 
 def _attributes(scope: Scope, request: Request, named: Mapping[str, str], host: str) -> dict[str, Any]:
     attributes: dict[str, Any] = {
-        semconv.HTTP_REQUEST_METHOD: request.method,
-        semconv.URL_PATH: request.path,
+        semconv.HTTP_REQUEST_METHOD: request.method or "_OTHER",
+        semconv.URL_PATH: request.path or "",
         semconv.URL_SCHEME: scope["scheme"],
         semconv.NETWORK_PROTOCOL_VERSION: scope["http_version"],
     }
     name, _, port = host.rpartition(":") if not host.endswith("]") else (host, "", "")
     attributes[semconv.SERVER_ADDRESS] = name or host
-    if port.isdigit():
+    if port.isascii() and port.isdigit() and len(port) <= 5:
         attributes[semconv.SERVER_PORT] = int(port)
     if request.query:
         attributes[semconv.URL_QUERY] = request.query

@@ -200,7 +200,7 @@ class Executor:
 
     def _root_span(self, request: Request, request_id: str, started_ns: int) -> Span:
         if request.trigger == "http":
-            name = f"{request.method} {request.route}" if request.route else str(request.method)
+            name = f"{request.method} {request.route}" if request.route else request.method or "HTTP"
         elif request.trigger == "job":
             name = f"process {request.function}"
         else:

@@ -1,0 +1,251 @@
+"""One client's connection: bytes in and out, and an end to whoever keeps it waiting.
+
+A response's head and body leave in one write. One deadline follows the connection through its life: idle, a
+head on its way, a body on its way, an answer that the client takes. A transfer that is not through in its
+time goes on as long as SLOWEST bytes a second come through, so that a large one over a slow line ends well
+and a byte a second does not. Made by the listener; HTTP itself is `http1`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+from hypercorn.asyncio.task_group import TaskGroup
+from hypercorn.asyncio.worker_context import WorkerContext
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import parse_socket_addr
+
+from flux.gateway.deadline import Deadline
+from flux.gateway.http1 import Http1
+
+SLOWEST = 500
+"""Bytes a second that a transfer must reach to go on after its timeout."""
+LINGER = 5.0
+"""Seconds that a client may go on sending after its answer, so that the answer reaches it."""
+PIECE = 2**18
+"""Bytes of an answer that are handed to the transport at once."""
+_READ = 2**16
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long clients are waited for, in seconds; 0 is for ever.
+
+    Attributes:
+        idle: between two requests.
+        read: for a request's head, and again for its body.
+        write: for the client to take an answer.
+    """
+
+    idle: float
+    read: float
+    write: float
+
+
+class Connection:
+    """One client's connection. `run` serves it to its end.
+
+    Args:
+        patience: how long the client is waited for.
+        app: ASGI.
+        config, context: Hypercorn's.
+
+    Attributes:
+        idle: whether no request is being read or answered.
+    """
+
+    def __init__(
+        self,
+        patience: Patience,
+        app: Any,
+        config: Config,
+        context: WorkerContext,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self.idle = False
+        self._patience = patience
+        self._app = app
+        self._config = config
+        self._context = context
+        self._reader = reader
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+        self._deadline = Deadline(self._loop, self._expired)
+        self._awaited: str | None = None
+        self._received = 0
+        self._before = 0
+        """What had been received, or was still to be taken, when the deadline was last set."""
+        self._held = b""
+
+    async def run(self) -> None:
+        """Serve until the connection closes."""
+        sock = self._writer.get_extra_info("socket")
+        try:
+            client = parse_socket_addr(sock.family, sock.getpeername())
+            server = parse_socket_addr(sock.family, sock.getsockname())
+            async with TaskGroup(self._loop) as self._tasks:
+                self._protocol = Http1(
+                    self,
+                    self._app,
+                    self._config,
+                    self._context,
+                    self._tasks,
+                    ConnectionState({}),
+                    False,
+                    client,
+                    server,
+                    self._tell,
+                )
+                self._rest()
+                await self._read()
+        except OSError:
+            pass
+        finally:
+            self._shut()
+            with contextlib.suppress(OSError, RuntimeError, asyncio.CancelledError):
+                await self._writer.wait_closed()
+            self._deadline.cancel()
+
+    async def end_idle(self) -> None:
+        """The server stops, or needs the room: close unless a request is being answered."""
+        if self.idle or self._awaited == "head":
+            await self._end()
+
+    def awaits_head(self) -> None:
+        """Part of a request's head has come."""
+        if self._awaited is None:
+            self.idle = False
+            self._await("head", self._patience.read, self._received)
+
+    def awaits_body(self) -> None:
+        """A request's head has come, and its body not wholly."""
+        if self._awaited is None:
+            self._await("body", self._patience.read, self._received)
+
+    def has_body(self) -> None:
+        """The body that was awaited is complete."""
+        if self._awaited == "body":
+            self._awaited = None
+            self._deadline.off()
+
+    def linger(self) -> None:
+        """All is said, but the client still sends: half-close, and read on for a moment without looking."""
+        self._flush()
+        with contextlib.suppress(OSError, RuntimeError):
+            self._writer.write_eof()
+        self._await("end", LINGER, 0)
+
+    def _rest(self) -> None:
+        self.idle = True
+        self._await(None, self._patience.idle, 0)
+
+    def _await(self, what: str | None, seconds: float, before: int) -> None:
+        self._awaited = what
+        self._before = before
+        self._deadline.within(seconds)
+
+    def _expired(self) -> None:
+        """The time is up: what was waited for has gone on well enough, or has to end."""
+        awaited, patience = self._awaited, self._patience
+        if awaited == "body" and self._received - self._before >= SLOWEST * patience.read:
+            self._await("body", patience.read, self._received)
+        elif awaited == "taken" and self._before - self._untaken() >= SLOWEST * patience.write:
+            self._await("taken", patience.write, self._untaken())
+        elif awaited in ("head", "body"):
+            self._awaited = None
+            self._tasks.spawn(self._protocol.late)
+        elif awaited is None:
+            self._tasks.spawn(self._end)
+        else:
+            self._writer.transport.abort()
+
+    async def _end(self) -> None:
+        await self._protocol.handle(Closed())
+        self._shut()
+
+    async def _read(self) -> None:
+        """Take what comes until the connection ends. Bytes that are read only when this side has been closed
+        already begin no request: it would run, and nobody could be answered."""
+        reader, protocol = self._reader, self._protocol
+        while not reader.at_eof():
+            try:
+                data = await reader.read(_READ)
+            except OSError:
+                break
+            if self._writer.is_closing():
+                break
+            self._received += len(data)
+            if not protocol.over:
+                await protocol.handle(RawData(data))
+        await protocol.handle(Closed())
+
+    async def _tell(self, event: Event) -> None:
+        """What the protocol has to say; a response's head waits for what follows it in the same step."""
+        if isinstance(event, RawData):
+            data = event.data
+            if not data:
+                self._flush()
+            elif not self._held and data.startswith(b"HTTP/1.1 ") and data.endswith(b"\r\n\r\n"):
+                self._held = data
+                self._loop.call_soon(self._flush)
+            else:
+                held, self._held = self._held, b""
+                await self._write(held + data if len(data) < PIECE else held, data)
+        elif isinstance(event, Updated):
+            if event.idle:
+                self._rest()
+            else:
+                self.idle, self._awaited = False, None
+                self._deadline.off()
+        else:
+            self._shut()
+
+    async def _write(self, data: bytes, large: bytes) -> None:
+        """Write `data`, then `large` piece by piece where it is, no quicker than the client takes it."""
+        try:
+            if data:
+                self._writer.write(data)
+                await self._drain()
+            if len(large) >= PIECE:
+                view = memoryview(large)
+                for at in range(0, len(view), PIECE):
+                    self._writer.write(view[at : at + PIECE])
+                    await self._drain()
+        except (ConnectionError, RuntimeError):
+            await self._protocol.handle(Closed())
+
+    async def _drain(self) -> None:
+        if untaken := self._untaken():
+            awaited = self._awaited
+            self._await("taken", self._patience.write, untaken)
+            await self._writer.drain()
+            self._awaited = awaited
+            self._deadline.off()
+        else:
+            await self._writer.drain()
+
+    def _untaken(self) -> int:
+        size: int = self._writer.transport.get_write_buffer_size()
+        return size
+
+    def _flush(self) -> None:
+        held, self._held = self._held, b""
+        if held and not self._writer.is_closing():
+            self._writer.write(held)
+
+    def _shut(self) -> None:
+        """Close once the client has taken what is left, or its time for that is over."""
+        self._flush()
+        if self._writer.is_closing():
+            return
+        if untaken := self._untaken():
+            self._await("taken", self._patience.write, untaken)
+        else:
+            self._deadline.off()
+        self._writer.close()
