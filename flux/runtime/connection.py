@@ -1,10 +1,11 @@
-"""The socket to a guest process: frames in, frames out, and how much may wait for a guest that doesn't read.
+"""The sockets to a guest process: frames in, frames out, and how much may wait for a guest that doesn't read.
 Used by GuestProcess.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping
 from typing import cast
 
@@ -46,6 +47,7 @@ class Connection(asyncio.Protocol):
         self._breach = breach
         self._lost = lost
         self._transport: asyncio.Transport | None = None
+        self._outlet: asyncio.Transport | None = None
         self._decoder = Decoder()
         self._outgoing: list[bytes] = []
         self._closed = False
@@ -60,13 +62,22 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Neither read nor write any more; who waits for `writable` goes on. Idempotent."""
         self._closed = True
-        if self._transport is not None:
-            self._transport.abort()
+        for transport in (self._transport, self._outlet):
+            if transport is not None:
+                transport.abort()
         self.resume_writing()
+
+    async def write_to(self, sock: socket.socket) -> None:
+        """Send frames through a socket of their own from now on. It is owned."""
+        transport, _ = await self._loop.create_unix_connection(lambda: _Outlet(self, self._breach), sock=sock)
+        self._outlet = transport
+        transport.set_write_buffer_limits(high=HIGH_WATER)
+        if self._closed:
+            transport.abort()
 
     def _flush(self) -> None:
         parts, self._outgoing = self._outgoing, []
-        transport = self._transport
+        transport = self._outlet or self._transport
         if self._closed or transport is None:
             return
         transport.write(b"".join(parts))
@@ -112,3 +123,23 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The guest closed its end, or we did."""
         self._lost()
+
+
+class _Outlet(asyncio.Protocol):
+    """The socket that frames leave through, where it is another than they come by."""
+
+    def __init__(self, connection: Connection, breach: Callable[[str], None]) -> None:
+        self._connection = connection
+        self._breach = breach
+
+    def data_received(self, data: bytes) -> None:
+        """Nothing comes this way."""
+        self._breach("it wrote to the socket that it reads from")
+
+    def pause_writing(self) -> None:
+        """See `Connection`."""
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        """See `Connection`."""
+        self._connection.resume_writing()

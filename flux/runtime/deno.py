@@ -44,6 +44,7 @@ class DenoLauncher:
     """
 
     name = "deno"
+    dials = True
 
     def __init__(self, memory_mb: int = MEMORY_MB) -> None:
         self._memory_mb = memory_mb
@@ -52,9 +53,9 @@ class DenoLauncher:
         """`deno`, `v8`, `typescript`, `platform`, and `guest`: a digest of the guest's code."""
         return dict(_versions())
 
-    def command(self, slot: Path) -> list[str]:
+    def command(self, slot: Path, door: str = "") -> list[str]:
         """The command line; writes the guest's import map into the slot, beside the bundle, where user code
-        can't read it.
+        can't read it. The guest gives up what it may do with `door` before it loads user code.
 
         Raises:
             RuntimeFault: there is no Deno.
@@ -76,9 +77,12 @@ class DenoLauncher:
             "--no-check",
             "--node-modules-dir=none",
             f"--import-map={import_map}",
-            f"--allow-read=bundle,{GUEST / 'functions.ts'}",
+            f"--allow-read=bundle,{GUEST / 'functions.ts'},{door}",
+            f"--allow-write={door}",
+            f"--allow-net=unix:{door}",
             f"--v8-flags=--max-old-space-size={self._memory_mb},--stack-trace-limit=40",
             str(GUEST / "main.ts"),
+            door,
         ]
 
     def environment(self, slot: Path) -> dict[str, str]:

@@ -18,6 +18,7 @@ from typing import Protocol
 from flux.errors import GuestDied, Overloaded, RuntimeFault
 from flux.host.protocol import Host
 from flux.runtime.deployment import Deployment
+from flux.runtime.door import Door
 from flux.runtime.ending import ENDINGS
 from flux.runtime.engine import Invocation, Reply
 from flux.runtime.process import GuestProcess
@@ -40,9 +41,12 @@ class Launcher(Protocol):
         """Versions that a deployment's identity includes; quick, and without starting a guest each time."""
         ...
 
-    def command(self, slot: Path) -> list[str]:
+    dials: bool
+    """Whether its guests come to a door for what they read; else they read their stdin."""
+
+    def command(self, slot: Path, door: str) -> list[str]:
         """The command line of a guest that lives in `slot`, its working directory. Code will stand in
-        `slot/"bundle"`."""
+        `slot/"bundle"`; `door` is the path of the socket to connect to, or empty."""
         ...
 
     def environment(self, slot: Path) -> dict[str, str]:
@@ -233,17 +237,23 @@ class SubprocessEngine:
             deployment = started[0].deployment if started else None
             self._on_line(name, deployment.function if deployment else None, line)
 
+        door = None
         try:
+            door = Door() if self._launcher.dials else None
             process = await GuestProcess.start(
-                self._launcher.command(slot),
+                self._launcher.command(slot, door.path if door else ""),
                 name=name,
                 cwd=slot,
                 environment=self._launcher.environment(slot),
                 on_line=on_line,
+                door=door,
             )
         except BaseException:
             slots.remove(slot)
             raise
+        finally:
+            if door is not None:
+                door.close()
         started.append(process)
         self.starts += 1
         self.running += 1

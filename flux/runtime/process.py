@@ -22,6 +22,7 @@ from flux.host.protocol import Host
 from flux.runtime import spawn
 from flux.runtime.connection import Connection, Taker
 from flux.runtime.deployment import Deployment
+from flux.runtime.door import Door
 from flux.runtime.ending import Ending
 from flux.runtime.engine import Invocation, Reply
 from flux.runtime.frames import Header, encode
@@ -92,6 +93,7 @@ class GuestProcess:
         cwd: Path,
         environment: Mapping[str, str],
         on_line: Callable[[str], None],
+        door: Door | None = None,
         timeout: float = 10.0,
     ) -> GuestProcess:
         """Start the process and wait until its runtime is up (`booted`); no user code is in it yet.
@@ -100,6 +102,7 @@ class GuestProcess:
             command, cwd, environment: what to start; the environment is whole, nothing is inherited.
             name: what to call it.
             on_line: takes each line the process writes to stderr.
+            door: where it fetches what it reads, once it has booted; its stdin without one.
             timeout: seconds until it must have booted.
 
         Raises:
@@ -116,6 +119,8 @@ class GuestProcess:
             process._errors, _ = await loop.connect_read_pipe(lambda: lines, popen.stderr)
             await loop.create_unix_connection(lambda: process._connection, sock=socket)
             header = await asyncio.wait_for(booted, timeout)
+            if door is not None:
+                await process._connection.write_to(door.accept(popen.pid))
         except TimeoutError as error:
             await process.drain(0)
             raise RuntimeFault(f"The guest {name} did not boot within {timeout:g} s.") from error

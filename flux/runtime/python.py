@@ -30,6 +30,7 @@ class PythonLauncher:
     """
 
     name = "python"
+    dials = False
 
     def __init__(self, *, python: str = sys.executable, packages: Sequence[Path] | None = None) -> None:
         self._python = python
@@ -50,7 +51,7 @@ class PythonLauncher:
             }
         return dict(self._versions)
 
-    def command(self, slot: Path) -> list[str]:
+    def command(self, slot: Path, door: str = "") -> list[str]:
         """The guest's command line.
 
         Not `-I`, which would ignore PYTHONHASHSEED; the environment is ours alone.

@@ -1,5 +1,6 @@
-// Frames over the socketpair that is this process's stdin and stdout: `u32be length | u32be header length | header | body`.
-// The socket is handed out once, to main.ts, before user code is loaded: nobody else can write a frame.
+// Frames: `u32be length | u32be header length | header | body`. They come by a socket of the host's that this process connects to (stdin
+// is read through a pool of threads, which costs more than all else), and leave by stdout. Both are handed out once, to main.ts, before user
+// code is loaded, and with them goes the permission to connect: nobody else can read or write a frame.
 
 import { bytesSet, bytesSlice, bytesSubarray, fromUtf8, parse, utf8, utf8Into } from "./primordials.ts";
 import { waiting } from "./turns.ts";
@@ -26,13 +27,17 @@ const deno = Deno;
 const microtask = queueMicrotask;
 let taken = false;
 
-/** Take the socket: returns its write side, and `serve`, which reads frames until the host closes it. Works once. */
-export function open(): Wire & { serve(take: Take): Promise<void> } {
+/** Connect to the host: returns the wire's write side, and `serve`, which reads frames until the host closes it. Works once. */
+export async function open(): Promise<Wire & { serve(take: Take): Promise<void> }> {
   if (taken) throw new TypeError("The frames are taken.");
   taken = true;
-  const { stdin, stdout } = deno;
-  const read = stdin.read.bind(stdin);
-  const write = stdout.writeSync.bind(stdout);
+  const path = deno.args[0];
+  const connection = await deno.connect({ transport: "unix", path });
+  for (const permission of [{ name: "net" }, { name: "write" }, { name: "read", path }] as Deno.PermissionDescriptor[]) {
+    deno.permissions.revokeSync(permission);
+  }
+  const read = connection.read.bind(connection);
+  const write = deno.stdout.writeSync.bind(deno.stdout);
   return { ...writer(write), serve: (take) => serve(read, take) };
 }
 

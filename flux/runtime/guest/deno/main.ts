@@ -21,7 +21,7 @@ type Handler = (given: { input: unknown; ctx: Context }) => unknown;
 
 const versions = { ...Deno.version };
 const exit = Deno.exit;
-const wire = open();
+const wire = await open();
 const running: Map<number, Invocation> = new Map();
 let handler: Handler | undefined;
 
