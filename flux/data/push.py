@@ -76,7 +76,7 @@ async def plan(connection: Connection, schema_dir: Path) -> Plan:
 
 
 async def apply(connection: Connection, schema_dir: Path) -> list[str]:
-    """Apply the pending files, each in a transaction of its own, then capture what they made.
+    """Apply the pending files, each in a transaction of its own, and capture what they make.
 
     Drift stops nothing: the pending files are new ones. Safe from several processes at once.
 
@@ -94,7 +94,11 @@ async def apply(connection: Connection, schema_dir: Path) -> list[str]:
     applied: list[str] = []
     await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
     try:
-        for file in (await plan(connection, schema_dir)).pending:
+        pending = (await plan(connection, schema_dir)).pending
+        if pending:
+            # The event triggers first: rows that a file puts into the tables it makes are changes, too.
+            await install(connection)
+        for file in pending:
             await _apply_file(connection, file)
             applied.append(file.name)
     finally:

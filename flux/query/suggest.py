@@ -192,6 +192,11 @@ def _fetch_timeout(facts: Facts) -> list[Suggestion]:
     if call is None or call["op"] != "fetch":
         return _deadline(facts)
     took = f" for {call['duration_ms']:,.0f} ms" if call["duration_ms"] else ""
+    if isinstance(call["arguments"], dict) and call["arguments"].get("timeout"):
+        return _one(
+            f"Give {_host(_url(facts))} longer, or move the request to a job, which tries again.",
+            f"The function waited{took}, as long as it allows; what it asked for may still have been done.",
+        )
     return _one(
         f"Give the request to {_host(_url(facts))} a time limit and a fallback, or move it to a job.",
         f"The function waited{took} for {_url(facts)}.",

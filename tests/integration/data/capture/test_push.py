@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from flux.data.push import SchemaError, apply, plan
@@ -63,3 +64,15 @@ async def test_a_failure_names_file_and_line_and_leaves_nothing(
 
 async def test_a_missing_folder_holds_no_files(owner: Owner, tmp_path: Path) -> None:
     assert await apply(owner.connection, tmp_path / "schema") == []
+
+
+async def test_rows_of_the_first_push_on_a_new_database_are_captured(
+    database_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "1.sql").write_text("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1);")
+    connection = await asyncpg.connect(database_url)
+    try:
+        await apply(connection, tmp_path)
+        assert await Owner(connection).brief() == [("t", "INSERT", None, {"id": 1})]
+    finally:
+        await connection.close()
