@@ -60,6 +60,7 @@ class PostgresSpanExporter(SpanExporter):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._connection: asyncpg.Connection | None = None
+        self._executions = False
         self._days: set[date] = set()
         self._resources: set[str] = set()
 
@@ -136,7 +137,7 @@ class PostgresSpanExporter(SpanExporter):
     async def _write(
         self, connection: asyncpg.Connection, spans: list[rows.SpanRow], resources: dict[str, str]
     ) -> None:
-        owners = await store.owners(connection, spans)
+        owners = await store.owners(connection, spans, executions=self._executions)
         days = {day for _, day in owners} - self._days
         if days:
             await store.ensure_partitions(connection, days)
@@ -145,9 +146,7 @@ class PostgresSpanExporter(SpanExporter):
         if fresh:
             await store.intern_resources(connection, fresh)
             self._resources |= fresh.keys()
-        await store.copy_each(
-            connection, [rows.record(row, *owner) for row, owner in zip(spans, owners, strict=True)]
-        )
+        await store.copy_each(connection, spans, owners)
 
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
@@ -156,7 +155,7 @@ class PostgresSpanExporter(SpanExporter):
             self._connection = await asyncpg.connect(
                 self._dsn, server_settings={"application_name": "flux_postgres_exporter"}
             )
-            await store.prepare(self._connection)
+            self._executions = await store.prepare(self._connection)
         return self._connection
 
     async def _disconnect(self) -> None:

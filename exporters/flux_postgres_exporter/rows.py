@@ -1,8 +1,8 @@
 """A span as a row: a cheap tuple while a request waits, a row for COPY later.
 
 `encode` runs where the span ends (Flux: before the response leaves), so it only picks values up: ids as
-hex, times as nanoseconds, attributes as a dict. `record` runs where time is cheaper and makes of it what
-`flux.spans` takes. The tuple holds nothing but str, int, float, bool, None, bytes, lists and dicts, so that
+hex, times as nanoseconds, attributes as a dict. What `flux.spans` takes is made of it where time is cheaper
+(`binary.row`). The tuple holds nothing but str, int, float, bool, None, bytes, lists and dicts, so that
 msgpack and JSON can carry it.
 """
 
@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, cast
@@ -121,47 +121,6 @@ def resource_json(attributes: Mapping[str, Any]) -> str:
     return to_json(dict(sorted(attributes.items())))
 
 
-def record(row: Sequence[Any], request_id: str, day: date) -> tuple[Any, ...]:
-    """A row for COPY into `flux.spans`, in the order of COLUMNS. Text that Postgres can't hold is cleaned
-    visibly.
-    """
-    (
-        span_id,
-        trace_id,
-        parent,
-        name,
-        kind,
-        start,
-        duration,
-        status,
-        message,
-        attributes,
-        events,
-        links,
-        scope,
-        resource,
-    ) = row
-    return (
-        request_id,
-        day,
-        span_id,
-        trace_id,
-        parent,
-        text(name),
-        KINDS[kind],
-        timestamp(start),
-        start,
-        duration,
-        STATUSES[status],
-        None if message is None else text(message),
-        to_json(attributes),
-        None if not events else to_json([_event(*event) for event in events]),
-        None if not links else to_json([_link(*link) for link in links]),
-        None if scope is None else text(scope),
-        resource,
-    )
-
-
 def timestamp(ns: int) -> datetime:
     """Nanoseconds since the epoch as a datetime in UTC, microseconds."""
     return _EPOCH + timedelta(microseconds=ns // 1000)
@@ -185,6 +144,11 @@ def text(value: str) -> str:
 
 
 def to_json(value: Any) -> str:
+    """`json_bytes` as text."""
+    return json_bytes(value).decode()
+
+
+def json_bytes(value: Any) -> bytes:
     """JSON that jsonb takes: text cleaned as in `text`, NaN and infinities as strings, bytes as {"$bytea":
     base64}.
     """
@@ -192,13 +156,13 @@ def to_json(value: Any) -> str:
         data = orjson.dumps(value, default=_default)
     except (TypeError, UnicodeEncodeError, RecursionError):
         return _careful(value)
-    if b"\\u0000" in data or (b"null" in data and _has_no_json(value)):
+    if (b"\\" in data and b"\\u0000" in data) or (b"null" in data and _has_no_json(value)):
         return _careful(value)
-    return data.decode()
+    return data
 
 
-def _careful(value: Any) -> str:
-    return json.dumps(clean(value), ensure_ascii=False, allow_nan=False)
+def _careful(value: Any) -> bytes:
+    return json.dumps(clean(value), ensure_ascii=False, allow_nan=False).encode()
 
 
 def _has_no_json(value: Any) -> bool:
@@ -245,16 +209,3 @@ def _plain(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
     if not attributes:
         return {}
     return cast(dict[str, Any], attributes.copy()) if isinstance(attributes, _COPYABLE) else dict(attributes)
-
-
-def _event(name: str, time_ns: int, attributes: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {"name": name, "time_ns": time_ns, "attributes": attributes or {}}
-
-
-def _link(
-    trace_id: str, span_id: str, attributes: Mapping[str, Any] | None, state: str | None
-) -> dict[str, Any]:
-    found = {"trace_id": trace_id, "span_id": span_id, "attributes": attributes or {}}
-    if state:
-        found["trace_state"] = state
-    return found

@@ -29,7 +29,6 @@ CREATE TABLE IF NOT EXISTS flux.spans (
     resource_id    text COLLATE "C",
     PRIMARY KEY (request_id, day, span_id)
 ) PARTITION BY RANGE (day);
-CREATE INDEX IF NOT EXISTS spans_trace_id ON flux.spans (trace_id);
 
 CREATE OR REPLACE FUNCTION flux.ensure_partitions(first date, last date) RETURNS integer
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

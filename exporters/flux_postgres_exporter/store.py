@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 
-from flux_postgres_exporter import rows
+from flux_postgres_exporter import binary, rows
 
 _HERE = Path(__file__).parent
 SCHEMA = (_HERE / "schema.sql").read_text(encoding="utf-8")
@@ -23,7 +23,6 @@ _QUERIES = {
     )
 }
 
-Record = tuple[Any, ...]
 Owner = tuple[str, date]
 """A request_id and its day."""
 
@@ -34,14 +33,18 @@ another shape than it should be; everything else is the connection's or the sche
 """
 
 
-async def prepare(connection: asyncpg.Connection) -> None:
-    """Make the tables where there are none. A database that Flux has migrated is left as it is."""
-    if await connection.fetchval(_QUERIES["prepared"]):
-        return
-    async with connection.transaction():
-        await connection.execute(_QUERIES["lock"])
-        if not await connection.fetchval(_QUERIES["prepared"]):
-            await connection.execute(SCHEMA)
+async def prepare(connection: asyncpg.Connection) -> bool:
+    """Make the tables where there are none. A database that Flux has migrated is left as it is.
+
+    Returns:
+        Whether it holds executions, so is a Flux database.
+    """
+    if not await connection.fetchval(_QUERIES["prepared"]):
+        async with connection.transaction():
+            await connection.execute(_QUERIES["lock"])
+            if not await connection.fetchval(_QUERIES["prepared"]):
+                await connection.execute(SCHEMA)
+    return bool(await connection.fetchval(_QUERIES["has_executions"]))
 
 
 async def ensure_partitions(connection: asyncpg.Connection, days: Iterable[date]) -> None:
@@ -56,11 +59,18 @@ async def intern_resources(connection: asyncpg.Connection, resources: Mapping[st
         await connection.execute(_QUERIES["intern_resources"], list(resources), list(resources.values()))
 
 
-async def owners(connection: asyncpg.Connection, spans: Sequence[rows.SpanRow]) -> list[Owner]:
+async def owners(
+    connection: asyncpg.Connection, spans: Sequence[rows.SpanRow], *, executions: bool = True
+) -> list[Owner]:
     """To which execution each span belongs.
 
     A span takes the owner of its parent, whether that is among `spans` or in the database; one whose
     line ends in nothing known takes its trace_id, and the UTC day it starts on.
+
+    Args:
+        connection: to the database that they are going to be stored in.
+        spans: as `rows.encode` made them.
+        executions: whether that database holds executions (`prepare` says it).
     """
     here = {(row[rows.TRACE_ID], row[rows.SPAN_ID]): row for row in spans}
     wanted = {
@@ -71,7 +81,9 @@ async def owners(connection: asyncpg.Connection, spans: Sequence[rows.SpanRow]) 
     known: dict[tuple[str, str], Owner] = {}
     if wanted:
         found = await connection.fetch(
-            _QUERIES["owners"], list({trace for trace, _ in wanted}), [span for _, span in wanted]
+            _QUERIES["owners" if executions else "owners_alone"],
+            list({trace for trace, _ in wanted}),
+            [span for _, span in wanted],
         )
         known = {(trace, span): (request, day) for trace, span, request, day in found}
     for row in spans:
@@ -93,43 +105,55 @@ async def owners(connection: asyncpg.Connection, spans: Sequence[rows.SpanRow]) 
     return [known[(row[rows.TRACE_ID], row[rows.SPAN_ID])] for row in spans]
 
 
-async def copy(connection: asyncpg.Connection, records: Sequence[Record]) -> None:
-    """COPY records of `rows.record` into flux.spans. Raises what Postgres says; UniqueViolationError where
-    one is there.
+async def copy(connection: asyncpg.Connection, encoded: Iterable[bytes]) -> None:
+    """COPY rows of `binary.row` into flux.spans. Raises what Postgres says; UniqueViolationError where one is
+    there.
     """
-    await connection.copy_records_to_table("spans", schema_name="flux", columns=rows.COLUMNS, records=records)
+    await _copy(connection, encoded, "spans", "flux")
 
 
-async def copy_once(connection: asyncpg.Connection, records: Sequence[Record]) -> None:
-    """COPY records of which some may be there already: those are left as they are."""
+async def copy_once(connection: asyncpg.Connection, encoded: Sequence[bytes]) -> None:
+    """COPY rows of which some may be there already: those are left as they are."""
     try:
         async with connection.transaction():
-            await copy(connection, records)
+            await copy(connection, encoded)
     except asyncpg.UniqueViolationError:
         async with connection.transaction():
             await connection.execute(_QUERIES["staging"])
-            await connection.copy_records_to_table("flux_staged_spans", columns=rows.COLUMNS, records=records)
+            await _copy(connection, encoded, "flux_staged_spans", None)
             await connection.execute(_QUERIES["unstage"])
 
 
-async def copy_each(connection: asyncpg.Connection, records: Sequence[Record]) -> None:
-    """`copy_once`, and where Postgres refuses a record, halves until it is alone: then its JSON is left
-    out, visibly.
+async def copy_each(
+    connection: asyncpg.Connection, spans: Sequence[rows.SpanRow], owned: Sequence[Owner]
+) -> None:
+    """Store spans once, each under its owner. Where Postgres refuses one, halves until it is alone: then its
+    JSON is left out, visibly.
     """
-    if not records:
+    if not spans:
         return
     try:
-        await copy_once(connection, records)
+        await copy_once(
+            connection,
+            [binary.row(span, binary.owner(*owner)) for span, owner in zip(spans, owned, strict=True)],
+        )
     except REFUSALS as error:
-        if len(records) > 1:
-            half = len(records) // 2
-            await copy_each(connection, records[:half])
-            await copy_each(connection, records[half:])
+        if len(spans) > 1:
+            half = len(spans) // 2
+            await copy_each(connection, spans[:half], owned[:half])
+            await copy_each(connection, spans[half:], owned[half:])
         else:
-            await copy_once(connection, [without_json(records[0], str(error))])
+            without = binary.row(binary.refused(spans[0], str(error)), binary.owner(*owned[0]))
+            await copy_once(connection, [without])
 
 
-def without_json(record: Record, reason: str) -> Record:
-    """The record with `flux.refused` as its only attribute: what it was refused for."""
-    at = rows.COLUMNS.index("attributes")
-    return (*record[:at], rows.to_json({"flux.refused": reason}), None, None, *record[at + 3 :])
+async def _copy(
+    connection: asyncpg.Connection, encoded: Iterable[bytes], table: str, schema: str | None
+) -> None:
+    await connection.copy_to_table(
+        table,
+        schema_name=schema,
+        columns=rows.COLUMNS,
+        source=cast(Any, memoryview(binary.payload(encoded))),  # any buffer, whatever its types say
+        format="binary",
+    )

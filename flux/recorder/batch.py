@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from datetime import date
-from typing import Any, cast
+from typing import cast
 
 import asyncpg
 
@@ -18,6 +18,7 @@ from flux.record.events import Deployed, Resource, Spans
 from flux.recorder import records
 from flux.recorder.assemble import Assembled, Misfit, Single, Unit
 from flux.recorder.frames import HEAD, Place
+from flux.recorder.tables import Tables
 from flux.store.sql import Queries
 from flux_postgres_exporter import rows, store
 
@@ -54,42 +55,29 @@ class Batches:
             await store.ensure_partitions(self.connection, days)
             self._days |= days
 
-    async def store(self, units: Sequence[Unit], node: str, raw: Raw, *, plain: bool = False) -> None:
-        """COPY all units; raises one of store.REFUSALS where Postgres does not take them."""
-        executions: list[records.Row] = []
-        calls: list[records.Row] = []
-        logs: list[records.Row] = []
-        spans: list[records.Row] = []
-        attempts: list[tuple[str, date, Attempt]] = []
-        loose: list[rows.SpanRow] = []
-        for unit in units:
-            if isinstance(unit, Assembled):
-                executions.append(records.execution(unit, node, plain=plain))
-                request_id, on = unit.arrival.request_id, records.day(unit.arrival.day)
-                calls.extend(records.call(request_id, on, call, plain=plain) for call in unit.calls.values())
-                logs.extend(records.log(request_id, on, line, plain=plain) for line in unit.logs.values())
-                if unit.end is not None:
-                    spans.extend(_span(row, request_id, on, plain) for row in unit.end.spans)
-                    attempts.extend((request_id, on, attempt) for attempt in unit.end.attempts)
-            elif isinstance(unit, Misfit):
-                await self.quarantine(unit, node, unit.reason, raw)
-            elif isinstance(unit.event, Spans):
-                loose.extend(unit.event.spans)
-            elif isinstance(unit.event, Resource):
-                await store.intern_resources(self.connection, {unit.event.id: unit.event.attributes})
+    async def store(self, tables: Tables, node: str, raw: Raw) -> None:
+        """COPY all of it; raises one of store.REFUSALS where Postgres does not take it."""
+        for event in tables.events:
+            if isinstance(event, Misfit):
+                await self.quarantine(event, node, event.reason, raw)
+            elif isinstance(event, Resource):
+                await store.intern_resources(self.connection, {event.id: event.attributes})
             else:
-                await self._deploy(unit.event)
-        if loose:
-            found = await store.owners(self.connection, loose)
-            spans.extend(_span(row, *owner, plain) for row, owner in zip(loose, found, strict=True))
-        await self._copy("executions", records.EXECUTION_COLUMNS, executions)
-        await self._copy("host_calls", records.CALL_COLUMNS, calls)
-        await self._copy("logs", records.LOG_COLUMNS, logs)
-        await self._copy("spans", rows.COLUMNS, spans)
-        if attempts:
+                await self._deploy(event)
+        if tables.loose:
+            found = await store.owners(self.connection, tables.loose)
+            for row, owner in zip(tables.loose, found, strict=True):
+                tables.span(row, *owner)
+            tables.loose.clear()
+        await self._copy("executions", records.EXECUTION_COLUMNS, tables.executions)
+        await self._copy("host_calls", records.CALL_COLUMNS, tables.calls)
+        await self._copy("logs", records.LOG_COLUMNS, tables.logs)
+        if spans := tables.spans:
+            await store.copy(self.connection, spans)
+        if tables.attempts:
             undone = [
-                records.rolled_back(request_id, on, attempt, self._system_id, plain=plain)
-                for request_id, on, attempt in await self._undone(attempts)
+                records.rolled_back(request_id, on, attempt, self._system_id, plain=tables.plain)
+                for request_id, on, attempt in await self._undone(tables.attempts)
             ]
             await self._copy("mutations", records.MUTATION_COLUMNS, undone)
 
@@ -97,7 +85,7 @@ class Batches:
         """Store all units that Postgres takes, and put the rest into the quarantine."""
         try:
             async with self.connection.transaction():
-                await self.store(units, node, raw)
+                await self.store(_tables(units, node), node, raw)
             return
         except store.REFUSALS as error:
             reason = f"{type(error).__name__}: {error}"
@@ -108,7 +96,7 @@ class Batches:
             return
         try:
             async with self.connection.transaction():
-                await self.store(units, node, raw, plain=True)
+                await self.store(_tables(units, node, plain=True), node, raw)
             log.warning("execution %s is stored without JSON for searching: %s", units[0].request_id, reason)
         except store.REFUSALS as error:
             await self.quarantine(units[0], node, f"{type(error).__name__}: {error}", raw)
@@ -145,9 +133,11 @@ class Batches:
             )
 
 
-def _span(row: Sequence[Any], request_id: str, on: date, plain: bool) -> records.Row:
-    made = rows.record(row, request_id, on)
-    return store.without_json(made, "Postgres refused the record's JSON") if plain else made
+def _tables(units: Sequence[Unit], node: str, *, plain: bool = False) -> Tables:
+    tables = Tables(node, plain=plain)
+    for unit in units:
+        tables.add(unit)
+    return tables
 
 
 def _days(unit: Unit) -> list[date]:

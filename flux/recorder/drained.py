@@ -1,5 +1,8 @@
 """One spool on its way into Postgres: how far it is, what is open in it, and the batch that comes next.
 
+Where more is there than one batch, the next is read and encoded while Postgres stores this one: each has a
+core.
+
 Exactly once: a batch and the position after it are one transaction, and the position is compared under a
 row lock before, so a batch whose commit's answer was lost, or that another drain has stored, is never
 stored again.
@@ -10,9 +13,10 @@ which an open execution has a record.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 from flux.recorder import records
 from flux.recorder.assemble import Assembler, Unit
@@ -20,12 +24,34 @@ from flux.recorder.batch import Batches, Q
 from flux.recorder.folder import Claim
 from flux.recorder.frames import POSITION, POSITION_FORMAT, Place, segment_path, segments
 from flux.recorder.reader import SpoolReader
+from flux.recorder.tables import Tables
 from flux_postgres_exporter.store import REFUSALS
 
 log = logging.getLogger(__name__)
 
 BATCH_ROWS = 2000
 BATCH_BYTES = 8 * 2**20
+SLICE_BYTES = 2**15
+"""Of the spool that are read and encoded at one go while the batch before is on its way: a millisecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What is stored in one transaction.
+
+    Attributes:
+        refusal: why one of the units can't be a row; then `tables` are not whole.
+        end: the place behind it.
+        finished: the spool ends there for good.
+        more: it was cut off, so the next is there already.
+    """
+
+    units: list[Unit]
+    tables: Tables
+    refusal: Exception | None
+    end: Place
+    finished: bool
+    more: bool
 
 
 class Moved(Exception):
@@ -50,6 +76,7 @@ class DrainedSpool:
         self._assembler = Assembler()
         self._committed: Place = (0, 0)
         self._word = -1
+        self._ahead: _Batch | None = None
         self.claim = claim
         self.finished = False
 
@@ -94,26 +121,23 @@ class DrainedSpool:
         Raises:
             Moved: another drain was quicker.
         """
-        units: list[Unit] = []
-        rows, size, ended = 0, 0, False
-        self._reader.final = self.claim is not None
-        while rows < BATCH_ROWS and size < BATCH_BYTES:
-            found = self._reader.read()
-            if not found:
-                ended = True
-                break
-            size += found[-1].end - found[0].place[1]
-            for record in found:
-                unit = self._assembler.feed(record)
-                if unit is not None:
-                    units.append(unit)
-                    rows += unit.size
-        finished = ended and self.claim is not None
-        if finished:
-            units.extend(self._assembler.interrupted())
-        if units or finished:
-            await self._store(units, finished)
-        return len(units)
+        batch, self._ahead = self._ahead or await self._gather(), None
+        if not batch.units and not batch.finished:
+            return 0
+        storing = asyncio.ensure_future(self._store(batch))
+        try:
+            if batch.more:
+                self._ahead = await self._gather()
+        except BaseException:
+            storing.cancel()
+            await asyncio.wait([storing])
+            raise
+        await storing
+        self._committed, self.finished = batch.end, batch.finished
+        if not batch.finished:
+            self._leave_word()
+            await self._delete_segments()
+        return len(batch.units)
 
     async def remove(self) -> None:
         """Delete a finished spool, where no other consumer needs it."""
@@ -132,33 +156,61 @@ class DrainedSpool:
             os.close(self._word)
             self._word = -1
 
-    async def _store(self, units: Sequence[Unit], finished: bool) -> None:
-        batches, raw = self._batches, self._reader.raw
+    async def _gather(self) -> _Batch:
+        """Read and encode what comes next. Where Postgres is storing the batch before, it gets its turns."""
+        units: list[Unit] = []
+        tables, refusal = Tables(self.node), None
+        rows, size, fed, ended = 0, 0, 0, False
+        self._reader.final = self.claim is not None
+        while rows < BATCH_ROWS and size < BATCH_BYTES:
+            found = self._reader.read()
+            if not found:
+                ended = True
+                break
+            size += found[-1].end - found[0].place[1]
+            for record in found:
+                fed += record.end - record.place[1]
+                if fed > SLICE_BYTES:
+                    fed = 0
+                    await asyncio.sleep(0)
+                unit = self._assembler.feed(record)
+                if unit is None:
+                    continue
+                units.append(unit)
+                rows += unit.size
+                if refusal is None:
+                    refusal = _add(tables, unit)
+        finished = ended and self.claim is not None
+        if finished:
+            for unit in self._assembler.interrupted():
+                units.append(unit)
+                refusal = refusal or _add(tables, unit)
+        return _Batch(units, tables, refusal, self._reader.place, finished, more=not ended)
+
+    async def _store(self, batch: _Batch) -> None:
+        batches, units, raw = self._batches, batch.units, self._reader.raw
         await batches.ensure_days(units)
         try:
+            if batch.refusal is not None:
+                raise batch.refusal
             async with batches.connection.transaction():
-                await self._advance(len(units), finished)
-                await batches.store(units, self.node, raw)
+                await self._advance(batch)
+                await batches.store(batch.tables, self.node, raw)
         except REFUSALS as error:
             log.info("a batch of spool %s is refused, its units go one by one: %s", self.node, error)
             await batches.ensure_days(units, again=True)
             async with batches.connection.transaction():
-                await self._advance(len(units), finished)
+                await self._advance(batch)
                 await batches.store_each(units, self.node, raw)
-        self._committed = self._reader.place
-        self.finished = finished
-        if not finished:
-            self._leave_word()
-            await self._delete_segments()
 
-    async def _advance(self, units: int, finished: bool) -> None:
-        connection = self._batches.connection
-        row = await connection.fetchrow(Q.lock_position, self.node)
-        if row is None or (row["segment"], row["offset"]) != self._committed or row["finished"]:
+    async def _advance(self, batch: _Batch) -> None:
+        moved = await self._batches.connection.fetchval(
+            Q.advance, self.node, *self._committed, *batch.end, batch.finished, len(batch.units)
+        )
+        if moved is None:
             raise Moved(self.node)
-        await connection.execute(Q.advance, self.node, *self._reader.place, finished, units)
-        if finished:
-            await connection.execute(Q.node_ended, self.node)
+        if batch.finished:
+            await self._batches.connection.execute(Q.node_ended, self.node)
 
     def _leave_word(self) -> None:
         """Tell the writer how far Postgres has it."""
@@ -172,7 +224,18 @@ class DrainedSpool:
         if not passed:
             return
         kept = self._assembler.segments()
+        if self._ahead is not None:
+            kept |= {place[0] for unit in self._ahead.units for place, _ in unit.where}
         needed = await self._batches.connection.fetchval(Q.other_consumers, self.node)
         for number in passed:
             if number not in kept and (needed is None or number < needed):
                 segment_path(self._folder, number).unlink(missing_ok=True)
+
+
+def _add(tables: Tables, unit: Unit) -> Exception | None:
+    """Add `unit`; why it can't be a row, if so."""
+    try:
+        tables.add(unit)
+    except REFUSALS as error:
+        return error
+    return None

@@ -5,14 +5,13 @@ INSERT INTO flux.spool_positions (spool_id, consumer, segment, "offset") VALUES 
 -- name: position
 SELECT segment, "offset", finished FROM flux.spool_positions WHERE spool_id = $1 AND consumer = 'postgres'
 
--- name: lock_position
--- Held until the batch is committed, so that of two drains of one spool only one can win.
-SELECT segment, "offset", finished FROM flux.spool_positions WHERE spool_id = $1 AND consumer = 'postgres' FOR UPDATE
-
 -- name: advance
+-- From where it is known to stand; the row stays locked until the batch is committed, so that of two drains of one spool only
+-- one can win. No row where another has won.
 UPDATE flux.spool_positions
-SET segment = $2, "offset" = $3, finished = $4, records = records + $5, updated_at = now()
-WHERE spool_id = $1 AND consumer = 'postgres'
+SET segment = $4, "offset" = $5, finished = $6, records = records + $7, updated_at = now()
+WHERE spool_id = $1 AND consumer = 'postgres' AND segment = $2 AND "offset" = $3 AND NOT finished
+RETURNING true
 
 -- name: node_ended
 -- Who holds a spool's lock knows that its writer's process is gone.

@@ -131,6 +131,12 @@ async def test_a_span_belongs_to_the_execution_of_its_parent(
         request_id,
         trace_id,
     )
+    await connection.execute(
+        "INSERT INTO flux.executions (request_id, day, trace_id, span_id, trigger, node, outcome, started_at,"
+        " record) VALUES ($1, '2020-05-06', $2, 'bbbbbbbbbbbbbbbb', 'http', 'n', 'ok', now(), 'all')",
+        request_id,
+        trace_id,
+    )
     (child,) = spans({"context": under(trace_id, "b" * 16)})
     assert child.context is not None
     grandchildren = spans({"name": "g", "context": under(trace_id, f"{child.context.span_id:016x}")})
@@ -144,6 +150,19 @@ async def test_a_span_belongs_to_the_execution_of_its_parent(
         ("s", request_id, "2020-05-06"),
         ("stranger", trace_id, str(rows.day_of(stranger[0].start_time or 0))),
     ]
+    assert stranger[0].context is not None
+    late = spans(
+        {"name": "late", "context": under(trace_id, f"{stranger[0].context.span_id:016x}")},
+        {"name": "late g", "context": under(trace_id, f"{grandchildren[0].context.span_id:016x}")},
+    )
+    assert exporter.export(late) is SpanExportResult.SUCCESS
+    found = await connection.fetch(
+        "SELECT name, request_id, day::text FROM flux.spans WHERE name LIKE 'late%' ORDER BY name"
+    )
+    assert [tuple(row) for row in found] == [
+        ("late", trace_id, str(rows.day_of(stranger[0].start_time or 0))),
+        ("late g", request_id, "2020-05-06"),
+    ], "parents stored before are found in their execution, or under their trace"
 
 
 async def test_what_postgres_can_not_hold_is_cleaned_visibly_and_costs_no_other_span(

@@ -14,7 +14,8 @@ import pytest
 
 from flux.record.call import Attempt, CallError, HostCall
 from flux.record.events import Deployed, Failure
-from flux.recorder.drain import Drain
+from flux.recorder import drained
+from flux.recorder.drain import AWAY, Drain
 from flux.recorder.frames import segments
 from flux.recorder.journal import encode
 from flux.recorder.seal import Sealer
@@ -186,6 +187,44 @@ async def test_an_execution_long_in_flight_holds_up_no_other_and_is_not_emitted_
         "SELECT result FROM flux.host_calls WHERE request_id = $1", slow.request_id
     )
     assert bytes(result) == b'{"status":1}'
+
+
+async def test_a_connection_lost_between_two_batches_loses_nothing_that_was_read_ahead(
+    connection: asyncpg.Connection, drain: Drain, spools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drained, "BATCH_ROWS", 10)
+    made = recorder(spools, segment_bytes=4096)
+    slow = opened(made, function="slow")
+    called(slow, "fetch", b'{"url":"http://slow/"}', n=1, intend=True, result=b'{"status":1}')
+    for _ in range(60):
+        complete(made)
+    slow.end(status=200, outcome="ok")
+    for _ in range(60):
+        complete(made)
+    made.close()
+    await connection.execute(
+        """
+        CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN new; END $$;
+        CREATE TRIGGER lose BEFORE INSERT ON flux.executions FOR EACH ROW WHEN (new.function = 'slow')
+        EXECUTE FUNCTION lose()
+        """
+    )
+    with pytest.raises(AWAY):
+        await drain.once()
+    there = (await counts(connection))["executions"]
+    assert 10 < there < 121, "some batches went before, some are left"
+    assert segments(spools / made.node)[0] == 1, "the slow one's arrival stands in it"
+    await connection.execute("DROP FUNCTION lose CASCADE")
+    assert await drain.once() == 121 - there
+    assert await counts(connection) == {
+        "executions": 121, "host_calls": 241, "logs": 120, "spans": 0, "mutations": 0, "quarantine": 0
+    }  # fmt: skip
+    status = await connection.fetchrow(
+        "SELECT outcome, (SELECT result FROM flux.host_calls h WHERE h.request_id = e.request_id) AS result"
+        " FROM flux.executions e WHERE function = 'slow'"
+    )
+    assert (status["outcome"], bytes(status["result"])) == ("ok", b'{"status":1}')
 
 
 async def test_two_drains_of_one_spool_store_each_record_once(
