@@ -35,7 +35,7 @@ from flux.query.reader import Reader
 from flux.queue.job import Job, JobResult
 from flux.queue.worker import Worker
 from flux.record.call import CallError, Outcome
-from flux.record.identity import new_id
+from flux.record.identity import new_id, program_of
 from flux.recorder.drain import AWAY
 from flux.recorder.execution import Execution
 from flux.recorder.recorder import Recorder
@@ -102,7 +102,7 @@ class Application:
         self.config = config
         node = new_id()
         engines = self._engines(config)
-        self.store = store = await Store.open(config, application_name="flux", pool_size=4)
+        self.store = store = await Store.open(config, application_name=program_of(node), pool_size=4)
         self._stack.push_async_callback(store.close)
         async with store.internal() as connection:
             self.installation = await install.install(connection)
@@ -131,7 +131,9 @@ class Application:
         )
         self._stack.callback(provider.shutdown)
         instrument_asyncpg()
-        database = await UserDatabase.open(store, size=config.pool_size, pooler=config.pooler)
+        database = await UserDatabase.open(
+            store, size=config.pool_size, pooler=config.pooler, program=program_of(node)
+        )
         self._stack.push_async_callback(database.close)
         fetch = FetchClient()
         self._stack.push_async_callback(fetch.close)

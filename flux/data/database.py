@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 from flux.data.pool import Pool
 from flux.data.session import Session
 
-_PLAIN_SETTINGS = {"application_name": "flux", "TimeZone": "UTC", "DateStyle": "ISO, MDY"}
+_PLAIN_SETTINGS = {"TimeZone": "UTC", "DateStyle": "ISO, MDY"}
 _SETTINGS = {**_PLAIN_SETTINGS, "IntervalStyle": "postgres", "extra_float_digits": "1"}
 
 
@@ -38,7 +38,12 @@ class UserDatabase:
 
     @classmethod
     async def open(
-        cls, store: Source, *, size: int, pooler: Literal["session", "transaction"] = "session"
+        cls,
+        store: Source,
+        *,
+        size: int,
+        pooler: Literal["session", "transaction"] = "session",
+        program: str = "flux",
     ) -> UserDatabase:
         """Open the database and check that it answers.
 
@@ -47,6 +52,7 @@ class UserDatabase:
             size: most connections at once.
             pooler: "transaction" behind PgBouncer and its like: nothing is prepared on the server and each
                 statement is a transaction.
+            program: what the connections call themselves; changed rows bear it (`identity.program_of`).
 
         Raises:
             OSError, asyncpg.PostgresError: it does not answer.
@@ -56,7 +62,7 @@ class UserDatabase:
         arguments["server_settings"] = {
             **(_PLAIN_SETTINGS if pooled else _SETTINGS),
             **arguments.get("server_settings", {}),
-            "application_name": "flux",
+            "application_name": program,
         }
         arguments["statement_cache_size"] = 0 if pooled else 256
         arguments["max_cached_statement_lifetime"] = 0

@@ -17,6 +17,7 @@ from typing import Any
 from asyncpg import Connection
 
 from flux.errors import Ambiguous, NotFound, UsageError
+from flux.query import silent
 from flux.query.queries import Q
 
 SHORTEST_PREFIX = 4
@@ -38,6 +39,8 @@ class Found:
 
     request_id: str
     day: date
+    unrecorded: silent.Unrecorded | None = None
+    """What is known of it without its record, where that lies in the spool of a silent node."""
 
 
 async def resolve(connection: Connection[Any], name: str, *, spool_dir: Path | None = None) -> Found:
@@ -72,6 +75,10 @@ async def resolve(connection: Connection[Any], name: str, *, spool_dir: Path | N
         if loop.time() >= until:
             break
         await asyncio.sleep(INTERVAL)
+    if wanted != "last":
+        found = await _unrecorded(connection, wanted)
+        if found is not None:
+            return found
     if wanted == "last":
         raise NotFound(
             "Nothing has been recorded yet.", "Start the server with `flux dev` and send a request."
@@ -103,6 +110,32 @@ async def _by_digits(connection: Connection[Any], digits: str) -> Found | None:
             "Give more digits.",
         )
     return Found(rows[0]["request_id"], rows[0]["day"])
+
+
+async def _unrecorded(connection: Connection[Any], digits: str) -> Found | None:
+    """One that left its doings but no record: its node is silent.
+
+    Raises:
+        NotFound: its node lives, so it has not ended.
+        Ambiguous: there are several.
+    """
+    rows = await silent.by_digits(connection, digits, _after(digits), LISTED + 1)
+    if not rows:
+        return None
+    if len({row["request_id"] for row in rows}) > 1:
+        raise Ambiguous(
+            f"`{digits}` names several executions that have no record yet.",
+            [f"{row['request_id'][:16]}  {row['at']:%Y-%m-%d %H:%M:%S}" for row in rows[:LISTED]],
+            "Give more digits.",
+        )
+    row = rows[0]
+    if not row["silent"]:
+        raise NotFound(
+            f"Execution `{row['request_id']}` has not ended: it runs on node {row['node']} ({row['host']}).",
+            "Ask again when it has; its changes so far: flux query "
+            f"\"select * from flux.mutations where request_id = '{row['request_id']}'\"",
+        )
+    return Found(row["request_id"], row["day"], row)
 
 
 def describe(row: Mapping[str, Any]) -> str:

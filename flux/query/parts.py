@@ -46,6 +46,11 @@ _ORDER: dict[str, Callable[[Columns], Any]] = {
 }
 
 
+def empty(part: str) -> Columns:
+    """A row of which nothing is known."""
+    return dict.fromkeys(_NAMES[part])
+
+
 class Parts:
     """The rows of some executions.
 

@@ -74,7 +74,7 @@ class Reader:
             limit: at most so many.
         """
         async with self._connect() as connection:
-            found = await tail.latest(connection, tail.Filter(function, status, failed), limit, since)
+            found = await tail.newest(connection, tail.Filter(function, status, failed), limit, since)
             return [shapes.execution(row) for row in found]
 
     async def tail(

@@ -278,6 +278,11 @@ def _validation(facts: Facts) -> list[Suggestion]:
 
 
 def _interrupted(facts: Facts) -> list[Suggestion]:
+    if (facts.execution["error"] or {}).get("type") == "NodeSilent":
+        return _one(
+            f"Bring the spool of node {facts.execution['node']} back before you send the request again.",
+            "It may have ended well and been answered: its record has not been drained.",
+        )
     unknown = [call for call in facts.execution["host_calls"] if call["status"] == "unknown"]
     if unknown:
         return _one(

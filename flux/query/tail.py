@@ -16,9 +16,10 @@ from typing import Any
 
 from asyncpg import Connection, Record
 
-from flux.query import shapes
+from flux.query import shapes, silent
+from flux.query.parts import Columns
 from flux.query.queries import Q
-from flux.query.shapes import Shape
+from flux.query.shapes import Row, Shape
 
 INTERVAL = 0.2
 """Seconds between two looks."""
@@ -51,6 +52,11 @@ class Filter:
     failed: bool = False
 
     @property
+    def fits_unrecorded(self) -> bool:
+        """Whether executions are wanted of which neither function nor status are known."""
+        return self.function is None and self.status is None
+
+    @property
     def pattern(self) -> str | None:
         """`status` as a LIKE pattern."""
         return None if self.status is None else self.status.lower().replace("x", "_")
@@ -66,6 +72,18 @@ async def latest(
     return rows[::-1]
 
 
+async def newest(
+    connection: Connection[Any], wanted: Filter, limit: int, since: datetime | None = None
+) -> list[Row]:
+    """The same with those among them whose record lies with a silent node."""
+    rows: list[Row] = list(await latest(connection, wanted, limit, since))
+    if wanted.fits_unrecorded:
+        back = since if len(rows) < limit else rows[0]["started_at"]
+        rows += await silent.of(connection, await silent.nodes(connection, back), back, limit)
+        rows.sort(key=lambda row: row["started_at"])
+    return rows[-limit:] if limit else []
+
+
 async def stream(connect: Connect, wanted: Filter, backlog: int) -> AsyncIterator[Shape]:
     """`backlog` executions that are already there, then each further one as it is recorded. Ends only when
     closed.
@@ -76,18 +94,32 @@ async def stream(connect: Connect, wanted: Filter, backlog: int) -> AsyncIterato
         for row in await latest(connection, wanted, MOST, now - WINDOW):
             seen[row["request_id"]] = None
         horizon = now
-        shown = await latest(connection, wanted, backlog) if backlog > 0 else []
-    for row in shown:
-        seen[row["request_id"]] = None
-        yield shapes.execution(row)
+        known = set(await silent.nodes(connection))
+        shown = await newest(connection, wanted, backlog)
+    told: set[str] = set()
+    for each in shown:
+        # Not `seen` where it has no record yet: that is news when it comes.
+        if each["trigger"] is None:
+            told.add(each["request_id"])
+        else:
+            seen[each["request_id"]] = None
+        yield shapes.execution(each)
     look = 0
     while True:
         await asyncio.sleep(INTERVAL)
         look += 1
         async with connect() as connection:
             rows = await latest(connection, wanted, MOST, horizon - WINDOW)
+            lost: list[Columns] = []
             if look % EVERY == 0:
                 rows = await _late(connection, wanted, now, horizon) + rows
+                if wanted.fits_unrecorded:
+                    fallen = set(await silent.nodes(connection, horizon - FAR)) - known
+                    lost = await silent.of(connection, list(fallen), horizon - FAR, MOST)
+                    known |= fallen
+        for unrecorded in reversed(lost):
+            if unrecorded["request_id"] not in told:
+                yield shapes.execution(unrecorded)
         for row in rows:
             if row["request_id"] in seen:
                 continue

@@ -7,7 +7,7 @@ from typing import Any
 
 from asyncpg import Connection
 
-from flux.query import shapes
+from flux.query import shapes, silent
 from flux.query.find import Found
 from flux.query.parts import Columns, Parts
 from flux.query.queries import Q
@@ -26,13 +26,18 @@ async def load(connection: Connection[Any], found: Found) -> Shape:
     """
     rows = await connection.fetch(Q.trace, found.request_id, found.day)
     parts = Parts(rows)
-    if any(call["op"] in ("invoke", "queue.push") for call in parts.of(found.request_id, "host_call")):
+    if found.unrecorded is not None or any(
+        call["op"] in ("invoke", "queue.push") for call in parts.of(found.request_id, "host_call")
+    ):
         below = await connection.fetch(Q.descendants, found.request_id, found.day, MOST_CHILDREN)
         if below:
             rows += await connection.fetchmany(Q.trace, [(row["request_id"], row["day"]) for row in below])
             parts = Parts(rows)
     documents: dict[str, Shape] = {}
-    for row in parts.executions:
+    executions = parts.executions
+    if found.unrecorded is not None and all(row["request_id"] != found.request_id for row in executions):
+        executions.insert(0, silent.execution(found.unrecorded))
+    for row in executions:
         request_id = row["request_id"]
         host_calls = [shapes.host_call(call) for call in parts.of(request_id, "host_call")]
         document = shapes.execution_in_full(row)

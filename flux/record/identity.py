@@ -19,6 +19,13 @@ def new_id(entropy: Callable[[int], bytes] = os.urandom) -> str:
     return entropy(16).hex()
 
 
+def program_of(node: str) -> str:
+    """What a node's sessions call themselves in Postgres (`application_name`), so that a changed row names
+    its node though the record may never come.
+    """
+    return f"flux {node}"
+
+
 def day_of(ns: int) -> str:
     """The UTC day, `YYYY-MM-DD`, of a wall-clock time in nanoseconds since the epoch."""
     return _day(ns // 86_400_000_000_000)

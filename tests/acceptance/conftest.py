@@ -56,6 +56,11 @@ class Server:
         self.process.kill()
         self.process.wait()
 
+    def pause_sidecar(self) -> None:
+        """Stop the sidecar where it is: nothing is drained any more."""
+        for pid in self.children("flux.app.sidecar"):
+            os.kill(pid, signal.SIGSTOP)
+
     def children(self, named: str) -> list[int]:
         """Pids of its child processes whose command line has `named` in it."""
         listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()

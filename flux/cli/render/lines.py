@@ -21,7 +21,7 @@ def execution(shape: Shape, cells: int, now: datetime) -> Text:
     line = Text.of((short(shape["request_id"]), "yellow"), (f"  {clock(shape['started_at'], now)}  ", "dim"))
     line.add(f"{code:>3}", f"bold {style}").add(f" {duration(shape['duration_ms']):>9}  ", "dim")
     name = title(shape)
-    if shape["trigger"] != "http" and not shape["method"]:
+    if shape["trigger"] not in ("http", None) and not shape["method"]:
         line.add(f"{safe(shape['trigger'])} ", "magenta")
     line.add(name, "bold" if style == "red" else "")
     if shape["function"] and shape["function"] not in name:

@@ -42,7 +42,7 @@ def header(document: Shape, cells: int, now: datetime) -> list[Text]:
     facts = [f"{clock(document['started_at'], now)} ({ago(document['started_at'], now)})"]
     if document["function"] and document["function"] not in title(document):
         facts.append(f"function {safe(document['function'])}")
-    if document["trigger"] != "http":
+    if document["trigger"] not in ("http", None):
         facts.append(safe(document["trigger"]))
     if document["job_id"]:
         facts.append(f"job {safe(short(document['job_id']))} attempt {document['job_attempt'] or 1}")
@@ -62,7 +62,7 @@ def title(document: Shape) -> str:
     """`POST /users`, or the function's name where no HTTP request began it."""
     if document["method"]:
         return safe(f"{document['method']} {document['path'] or ''}".strip())
-    return safe(document["function"] or document["trigger"])
+    return safe(document["function"] or document["trigger"] or "unrecorded")
 
 
 def _tally(document: Shape) -> str:

@@ -118,7 +118,7 @@ class _Builder:
             return known
         document = self._document
         what = " ".join(part for part in (document["method"], document["path"]) if part)
-        name = what or f"{document['trigger']} {document['function']}"
+        name = what or f"{document['trigger'] or 'unrecorded'} {document['function'] or ''}".strip()
         start = self._since(document["started_at"])
         return Node(Text.of((safe(name), "bold")), start, document["duration_ms"])
 
