@@ -20,6 +20,7 @@ from flux.app.application import Application, announce, withdraw
 from flux.app.schema import FOLDER, push_files
 from flux.config import Config
 from flux.gateway.connection import Patience
+from flux.gateway.gateway import INTERNAL
 from flux.gateway.listener import listen
 from flux.runtime.registry import Change
 from flux.runtime.request import Request, Result
@@ -91,6 +92,7 @@ async def serve(config: Config, audience: Audience) -> None:
                     stop,
                     patience=_patience(config),
                     connections=config.max_connections,
+                    streamed=INTERNAL,
                 )
             )
             announce(app.config)

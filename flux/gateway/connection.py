@@ -3,13 +3,15 @@
 A response's head and body leave in one write. One deadline follows the connection through its life: idle, a
 head on its way, a body on its way, an answer that the client takes. A transfer that is not through in its
 time goes on as long as SLOWEST bytes a second come through, so that a large one over a slow line ends well
-and a byte a second does not. Made by the listener; HTTP itself is `http1`.
+and a byte a second does not. Made by the listener; HTTP itself is `plain` and, for what that leaves, `http1`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +22,11 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
+from flux.gateway import plain
 from flux.gateway.deadline import Deadline
-from flux.gateway.http1 import Http1
+from flux.gateway.http1 import MOST_FIELDS, Http1
+
+log = logging.getLogger("flux.gateway")
 
 SLOWEST = 500
 """Bytes a second that a transfer must reach to go on after its timeout."""
@@ -54,6 +59,8 @@ class Connection:
         patience: how long the client is waited for.
         app: ASGI.
         config, context: Hypercorn's.
+        streamed: beginnings of paths under which the application wants more of a client than one whole body.
+        dates: the Date header.
 
     Attributes:
         idle: whether no request is being read or answered.
@@ -65,6 +72,8 @@ class Connection:
         app: Any,
         config: Config,
         context: WorkerContext,
+        streamed: tuple[str, ...],
+        dates: plain.Dates,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
@@ -73,6 +82,8 @@ class Connection:
         self._app = app
         self._config = config
         self._context = context
+        self._streamed = streamed
+        self._dates = dates
         self._reader = reader
         self._writer = writer
         self._loop = asyncio.get_running_loop()
@@ -145,6 +156,10 @@ class Connection:
         self.idle = True
         self._await(None, self._patience.idle, 0)
 
+    def _busy(self) -> None:
+        self.idle, self._awaited = False, None
+        self._deadline.off()
+
     def _await(self, what: str | None, seconds: float, before: int) -> None:
         self._awaited = what
         self._before = before
@@ -181,9 +196,43 @@ class Connection:
             if self._writer.is_closing():
                 break
             self._received += len(data)
+            if protocol.resting and await self._answered(data):
+                continue
             if not protocol.over:
                 await protocol.handle(RawData(data))
         await protocol.handle(Closed())
+
+    async def _answered(self, data: bytes) -> bool:
+        """Answer the request that `data` is, here and now, if it is a plain one that needs no stream."""
+        most = self._config.h11_max_incomplete_size
+        request = plain.parse(data, most_head=most, most_fields=MOST_FIELDS)
+        if request is None:
+            return False
+        scope = request.scope(self._protocol.client, self._protocol.server)
+        if scope["path"].startswith(self._streamed):
+            return False
+        self._busy()
+        failed = False
+        try:
+            answer = await plain.ask(self._app, scope, request.body)
+        except Exception:
+            log.exception("a request failed inside Flux")
+            answer, failed = plain.FAILED, True
+        last = failed or self._context.terminated.is_set()
+        date = self._dates.at(time.time())
+        try:
+            head = answer.head(date, last=last)
+        except plain.Unsendable as error:
+            log.error("a response could not be sent: %s", error)
+            answer, last = plain.FAILED, True
+            head = answer.head(date, last=last)
+        body = answer.body
+        await self._write(head + body if len(body) < PIECE else head, body)
+        if last or self._context.terminated.is_set():
+            self._shut()
+        else:
+            self._rest()
+        return True
 
     async def _tell(self, event: Event) -> None:
         """What the protocol has to say; a response's head waits for what follows it in the same step."""
@@ -201,8 +250,7 @@ class Connection:
             if event.idle:
                 self._rest()
             else:
-                self.idle, self._awaited = False, None
-                self._deadline.off()
+                self._busy()
         else:
             self._shut()
 

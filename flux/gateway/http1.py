@@ -115,6 +115,16 @@ class Http1(H11Protocol):
         self._refusal: Refusal | None = None
         self.over = False
 
+    @property
+    def resting(self) -> bool:
+        """Whether the next byte begins a request: none is being answered, and nothing of one was read."""
+        return (
+            self.stream is None
+            and not self.over
+            and self.connection.their_state is h11.IDLE
+            and not self.connection.trailing_data[0]
+        )
+
     async def spawn_app(
         self, app: Any, config: Config, scope: Any, send: Callable[[Message | None], Awaitable[None]]
     ) -> Callable[[Message], Awaitable[None]]:

@@ -16,6 +16,7 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 
 from flux.gateway.connection import Connection, Patience
+from flux.gateway.plain import Dates
 
 RESERVED = 256
 """File descriptors that are kept for what is not a client's connection: spool, guests, database, code."""
@@ -53,6 +54,7 @@ async def listen(
     *,
     patience: Patience,
     connections: int,
+    streamed: tuple[str, ...] = (),
 ) -> None:
     """Serve `app` (ASGI) on a bound socket until `stop`, then let requests in flight finish.
 
@@ -61,11 +63,13 @@ async def listen(
         patience: how long clients are waited for.
         connections: most of them at once. One more takes the place of one that is idle; where none is, it is
             answered 503.
+        streamed: see `Connection`.
     """
     context = WorkerContext(None)
     served: dict[asyncio.Task[Any], Connection] = {}
     leaving: set[asyncio.Task[Any]] = set()
     most = room_for(connections)
+    dates = Dates()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -79,7 +83,7 @@ async def listen(
                 return
             leaving.add(idle)
             await served.pop(idle).end_idle()
-        connection = Connection(patience, app, config, context, reader, writer)
+        connection = Connection(patience, app, config, context, streamed, dates, reader, writer)
         served[task] = connection
         try:
             await connection.run()

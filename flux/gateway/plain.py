@@ -1,0 +1,194 @@
+"""Requests that need no protocol engine: whole in one read, and nothing in them can be read in two ways.
+
+h11 and Hypercorn's stream, task and queue around a request cost as much as all of Flux, and nearly every
+request is a plain one. For what is the least unusual (a body still on its way, chunks, an upgrade, a second
+request behind the first, a header given twice where it may not be) the answer here is None, and the
+connection gives the same bytes to h11.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote
+
+Headers = list[tuple[bytes, bytes]]
+Message = dict[str, Any]
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_TEXT = rb"[\t\x20-\x7e\x80-\xff]"
+_HEAD = re.compile(
+    rb"(GET|POST|PUT|PATCH|DELETE) (/[!-~]*+) HTTP/1\.1\r\n((?:"
+    + _TOKEN
+    + rb"++:"
+    + _TEXT
+    + rb"*+\r\n)++)\r\n"
+)
+_FIELD = re.compile(rb"([^:]+):[\t ]*([^\r\n]*)\r\n")
+_NAME = re.compile(_TOKEN + rb"++")
+_VALUE = re.compile(_TEXT + rb"*+")
+_UNUSUAL = frozenset({b"transfer-encoding", b"upgrade", b"expect", b"http2-settings", b"te", b"trailer"})
+_LENGTH = re.compile(rb"[0-9]{1,15}")
+_UNBODIED = frozenset({204, 304})
+_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A request.
+
+    Attributes:
+        method, target: as in its first line.
+        headers: names in lower case.
+        body: all of it.
+    """
+
+    method: str
+    target: bytes
+    headers: Headers
+    body: bytes
+
+    def scope(self, client: Any, server: Any) -> dict[str, Any]:
+        """Its ASGI scope."""
+        path, _, query = self.target.partition(b"?")
+        return {
+            "type": "http",
+            "http_version": "1.1",
+            "asgi": {"spec_version": "2.1", "version": "3.0"},
+            "method": self.method,
+            "scheme": "http",
+            "path": unquote(path.decode("ascii")),
+            "raw_path": path,
+            "query_string": query,
+            "root_path": "",
+            "headers": self.headers,
+            "client": client,
+            "server": server,
+            "state": {},
+            "extensions": {},
+        }
+
+
+def parse(data: bytes, *, most_head: int, most_fields: int) -> Plain | None:
+    """The one request that `data` is, if it is a plain one.
+
+    Args:
+        data: what one read brought.
+        most_head: bytes that a head may have; most_fields: header fields that a request may have.
+    """
+    found = _HEAD.match(data)
+    if found is None or found.end() > most_head:
+        return None
+    method, target, block = found.groups()
+    headers: Headers = []
+    length = hosts = 0
+    measured = False
+    for spelled, padded in _FIELD.findall(block):
+        name, value = spelled.lower(), padded.rstrip(b"\t ")
+        if name == b"host":
+            hosts += 1
+        elif name == b"content-length":
+            if measured or _LENGTH.fullmatch(value) is None:
+                return None
+            measured, length = True, int(value)
+        elif name in _UNUSUAL or (name == b"connection" and value.lower() != b"keep-alive"):
+            return None
+        headers.append((name, value))
+    body = data[found.end() :]
+    if hosts != 1 or len(headers) > most_fields or len(body) != length:
+        return None
+    return Plain(method.decode(), target, headers, body)
+
+
+class Unsendable(ValueError):
+    """A response has a header that can't be sent; the text says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the application says to a request, whole."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+    def head(self, date: bytes, *, last: bool) -> bytes:
+        """What precedes the body.
+
+        Args:
+            date: the Date header's value.
+            last: whether the connection ends with it.
+
+        Raises:
+            Unsendable: a header's name or value has characters that would break out of it.
+        """
+        status = self.status
+        parts = [_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+        measured = status in _UNBODIED
+        for name, value in self.headers:
+            if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
+                raise Unsendable(f"The response header {name[:80]!r} can't be sent: {value[:80]!r}.")
+            if name == b"content-length":
+                measured = True
+            parts.append(b"%b: %b\r\n" % (name, value))
+        if not measured:
+            parts.append(b"content-length: %d\r\n" % len(self.body))
+        if last:
+            parts.append(b"connection: close\r\n")
+        parts.append(b"date: %b\r\n\r\n" % date)
+        return b"".join(parts)
+
+
+FAILED = Answer(500, [], b"")
+"""What is said where the application failed to say anything."""
+
+
+async def ask(app: App, scope: dict[str, Any], body: bytes) -> Answer:
+    """Have a request answered by the application.
+
+    Args:
+        app: ASGI; it may ask for the body once, and waits for nothing else of the client's.
+        scope: the request's.
+        body: all of it.
+    """
+    start: Message = {}
+    parts: list[bytes] = []
+    asked = False
+
+    async def receive() -> Message:
+        nonlocal asked
+        if asked:
+            raise RuntimeError("a plain request's body is had at once, and nothing follows it")
+        asked = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Message) -> None:
+        nonlocal start
+        if message["type"] == "http.response.start":
+            start = message
+        else:
+            parts.append(message.get("body", b""))
+
+    await app(scope, receive, send)
+    return Answer(start["status"], start["headers"], parts[0] if len(parts) == 1 else b"".join(parts))
+
+
+class Dates:
+    """The Date header, made once a second."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = b""
+
+    def at(self, now: float) -> bytes:
+        """Its value at `now`, in seconds since the epoch."""
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._text = formatdate(second, usegmt=True).encode()
+        return self._text

@@ -1,0 +1,207 @@
+"""The requests that are read without h11: read as h11 reads them, and whatever is unusual left to it."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import h11
+import pytest
+
+from flux.gateway.plain import Answer, Dates, Plain, Unsendable, ask, parse
+
+GET = b"GET /hello?name=Ada HTTP/1.1\r\nHost: flux.test\r\nAccept: */*\r\n\r\n"
+
+
+def read(data: bytes, *, most_head: int = 65536, most_fields: int = 256) -> Plain | None:
+    return parse(data, most_head=most_head, most_fields=most_fields)
+
+
+def by_h11(data: bytes) -> tuple[str, bytes, list[tuple[bytes, bytes]], bytes]:
+    """What h11 makes of exactly one whole request."""
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
+    connection.receive_data(data)
+    request = connection.next_event()
+    assert isinstance(request, h11.Request)
+    body = b""
+    while isinstance(event := connection.next_event(), h11.Data):
+        body += event.data
+    assert isinstance(event, h11.EndOfMessage)
+    assert connection.trailing_data == (b"", False)
+    assert connection.their_state is h11.DONE  # the connection goes on
+    return request.method.decode(), request.target, list(request.headers), body
+
+
+def test_a_plain_request_is_read() -> None:
+    request = read(GET)
+    assert request == Plain("GET", b"/hello?name=Ada", [(b"host", b"flux.test"), (b"accept", b"*/*")], b"")
+
+
+def test_its_scope_is_what_asgi_says() -> None:
+    request = read(b"POST /a%20b%2Fc?x=%20 HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\n{}")
+    assert request is not None
+    scope = request.scope(("127.0.0.1", 1), ("127.0.0.1", 4000))
+    assert (scope["path"], scope["raw_path"], scope["query_string"]) == ("/a b/c", b"/a%20b%2Fc", b"x=%20")
+    assert (scope["method"], scope["http_version"], scope["type"]) == ("POST", "1.1", "http")
+    assert request.body == b"{}"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        GET[:-1],
+        GET + b"GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+        GET.replace(b"GET", b"HEAD"),
+        GET.replace(b"GET", b"BREW"),
+        GET.replace(b"HTTP/1.1", b"HTTP/1.0"),
+        GET.replace(b"\r\n", b"\n"),
+        GET.replace(b"/hello", b"http://flux.test/hello"),
+        GET.replace(b"/hello", b"*"),
+        GET.replace(b"Ada", b"\xc3\xa4"),
+        GET.replace(b"Host: flux.test\r\n", b""),
+        GET.replace(b"Accept: */*", b"Host: other.test"),
+        GET.replace(b"Accept: */*", b"Accept : */*"),
+        GET.replace(b"Accept: */*", b" folded"),
+        GET.replace(b"Accept: */*", b"Accept: a\x00b"),
+        GET.replace(b"Accept: */*", b"Connection: close"),
+        GET.replace(b"Accept: */*", b"Connection: Upgrade"),
+        GET.replace(b"Accept: */*", b"Upgrade: websocket"),
+        GET.replace(b"Accept: */*", b"Expect: 100-continue"),
+        GET.replace(b"Accept: */*", b"Transfer-Encoding: chunked"),
+        GET.replace(b"Accept: */*", b"Content-Length: 1"),
+        GET.replace(b"Accept: */*", b"Content-Length: 0\r\nContent-Length: 0"),
+        GET.replace(b"Accept: */*", b"Content-Length: +0"),
+        GET.replace(b"Accept: */*", b"Content-Length: 0, 0"),
+        GET + b"x",
+        b"",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+)
+def test_what_is_unusual_is_left_to_h11(data: bytes) -> None:
+    assert read(data) is None
+
+
+def test_a_head_over_the_limits_is_left_to_h11() -> None:
+    assert read(GET, most_head=len(GET)) is not None
+    assert read(GET, most_head=len(GET) - 1) is None
+    assert read(GET, most_fields=2) is not None
+    assert read(GET, most_fields=1) is None
+
+
+def test_a_header_of_spaces_takes_no_time_to_refuse() -> None:
+    assert read(b"GET / HTTP/1.1\r\nHost: h\r\n" + b"a: \t " * 200_000 + b"\x01\r\n\r\n") is None
+
+
+PIECES = [
+    *(
+        b"GET",
+        b"POST",
+        b"PUT",
+        b"DELETE",
+        b" ",
+        b"/",
+        b"/a?b=%20",
+        b"HTTP/1.1",
+        b"HTTP/1.0",
+        b"\r\n",
+        b"\r",
+        b"\n",
+    ),
+    *(
+        b":",
+        b": ",
+        b"Host",
+        b"host",
+        b"x",
+        b"Content-Length",
+        b"content-length: 3",
+        b"Connection: keep-alive",
+    ),
+    *(b"Connection: close", b"Transfer-Encoding: chunked", b"abc", b"\t", b"\x00", b"\x7f", b"\xff", b"\x80"),
+    *(b'"', b",", b"(", b"3", b"0"),
+]
+
+
+def test_whatever_is_read_h11_reads_the_same() -> None:
+    chance = random.Random(1)
+    good = [
+        GET,
+        b"POST /a HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\nx-y: \xe4\t z \r\n\r\nabc",
+        b'PUT /%C3%A4/{id}|\\^`" HTTP/1.1\r\nHost:h\r\nEmpty:\r\nConnection: Keep-Alive\r\n'
+        b"content-length: 0003\r\n\r\n\x00\r\n",
+    ]
+    accepted = 0
+    for turn in range(60_000):
+        data = bytearray(chance.choice(good))
+        for _ in range(turn % 4):
+            at = chance.randrange(len(data) + 1)
+            piece = chance.choice(PIECES)
+            data[at : at + chance.choice([0, 0, 1, len(piece)])] = piece
+        request = read(bytes(data))
+        if request is not None:
+            accepted += 1
+            assert (request.method, request.target, request.headers, request.body) == by_h11(bytes(data))
+    assert accepted > 15_000
+
+
+def test_a_response_is_what_h11_reads() -> None:
+    answer = Answer(422, [(b"x-request-id", b"ab"), (b"content-length", b"2")], b"{}")
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="GET", target="/", headers=[("host", "h")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(answer.head(b"Mon, 23 Nov 2026 00:00:00 GMT", last=False) + answer.body)
+    head = client.next_event()
+    assert isinstance(head, h11.Response)
+    assert (head.status_code, head.reason) == (422, b"Unprocessable Entity")
+    assert dict(head.headers)[b"date"] == b"Mon, 23 Nov 2026 00:00:00 GMT"
+    body = client.next_event()
+    assert isinstance(body, h11.Data)
+    assert bytes(body.data) == b"{}"
+
+
+def test_the_last_response_says_so() -> None:
+    assert b"\r\nconnection: close\r\n" in Answer(200, [], b"").head(b"now", last=True)
+
+
+@pytest.mark.parametrize(
+    ("status", "length"), [(200, True), (404, True), (205, True), (299, True), (204, False), (304, False)]
+)
+def test_a_response_says_its_length_where_it_may(status: int, length: bool) -> None:
+    assert (b"\r\ncontent-length: 0\r\n" in Answer(status, [], b"").head(b"now", last=False)) is length
+
+
+@pytest.mark.parametrize(
+    "header", [(b"x\r\ny", b"1"), (b"x", b"1\r\nset-cookie: a"), (b"x", b"\x00"), (b"", b"1"), (b"x:", b"1")]
+)
+def test_a_header_that_would_break_out_is_refused(header: tuple[bytes, bytes]) -> None:
+    with pytest.raises(Unsendable):
+        Answer(200, [header], b"").head(b"now", last=False)
+
+
+async def test_the_application_is_asked_with_the_whole_body() -> None:
+    async def echo(scope: Any, receive: Any, send: Any) -> None:
+        message = await receive()
+        assert message == {"type": "http.request", "body": b"abc", "more_body": False}
+        await send({"type": "http.response.start", "status": 201, "headers": [(b"a", b"b")]})
+        await send({"type": "http.response.body", "body": message["body"], "more_body": True})
+        await send({"type": "http.response.body", "body": b"!"})
+
+    assert await ask(echo, {}, b"abc") == Answer(201, [(b"a", b"b")], b"abc!")
+
+
+async def test_an_application_that_waits_for_more_is_told_that_nothing_comes() -> None:
+    async def waits(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await receive()
+
+    with pytest.raises(RuntimeError, match="nothing follows"):
+        await ask(waits, {}, b"")
+
+
+def test_dates_are_made_once_a_second() -> None:
+    dates = Dates()
+    first = dates.at(0.0)
+    assert first == b"Thu, 01 Jan 1970 00:00:00 GMT"
+    assert dates.at(0.9) is first
+    assert dates.at(1.0) == b"Thu, 01 Jan 1970 00:00:01 GMT"
