@@ -75,6 +75,8 @@ class Config:
     """Connections that functions may hold in the user's database."""
     concurrency: int = 1024
     """Invocations in flight in one guest process before a request is answered 503."""
+    memory_mb: int = 1024
+    """MiB that one guest process may allocate beyond what it booted with; 0 sets no limit."""
     job_concurrency: int = 16
     """Jobs that one process runs at once."""
     env: tuple[str, ...] = ()

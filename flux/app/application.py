@@ -159,13 +159,17 @@ class Application:
 
     def _engines(self, config: Config) -> dict[str, SubprocessEngine]:
         """The engines, those that the project needs booting while Postgres starts."""
-        launchers: dict[str, Launcher] = {"typescript": DenoLauncher(), "python": PythonLauncher()}
+        launchers: dict[str, Launcher] = {
+            "typescript": DenoLauncher(config.memory_mb),
+            "python": PythonLauncher(),
+        }
         env = {name: config.environment[name] for name in config.env if name in config.environment}
         engines = {
             runtime: SubprocessEngine(
                 launcher,
                 slots_dir=config.flux_dir / "guests",
                 concurrency=config.concurrency,
+                memory_mb=config.memory_mb,
                 env=env,
                 dev=config.dev,
                 on_line=_stray_line,

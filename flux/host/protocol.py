@@ -26,6 +26,7 @@ class Host(Protocol):
 
         Raises:
             SpoolError: what was about to be sent could not be recorded; nothing was sent.
+            FunctionError: the function has made more calls than one execution may.
         """
         ...
 

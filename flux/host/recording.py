@@ -16,17 +16,20 @@ from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import Tracer
 
-from flux.errors import SpoolError
+from flux.errors import FunctionError, SpoolError
 from flux.host import arguments
 from flux.host.arguments import InvalidArguments, decode, decoder
 from flux.host.protocol import Host
-from flux.host.spans import GuestSpans
+from flux.host.spans import MOST_SPANS, GuestSpans
 from flux.record import half_pairs
 from flux.record.call import CallError, HostCall, Outcome
 from flux.recorder.context import with_call
 from flux.recorder.execution import Execution
 
 log = logging.getLogger("flux.host")
+
+MOST_CALLS = 100_000
+"""Host calls of one execution; one more ends it. They are all held until it ends."""
 
 _TRACER = trace.get_tracer("flux.function")
 _LEVELS: Final = {"debug": "debug", "info": "info", "warn": "warn", "warning": "warn", "error": "error"}
@@ -49,7 +52,7 @@ class Recording:
         clock: wall clock, ns; dates refusals that `inner` never sees.
     """
 
-    __slots__ = ("_clock", "_closed", "_execution", "_inner", "_seen", "_spans")
+    __slots__ = ("_clock", "_closed", "_execution", "_inner", "_noted", "_seen", "_spans")
 
     def __init__(
         self,
@@ -65,10 +68,13 @@ class Recording:
         self._spans = GuestSpans(span_context, tracer)
         self._clock = clock
         self._seen: set[int] = set()
+        self._noted = 0
         self._closed = False
 
     async def perform(self, call: HostCall) -> Outcome:
         """Record `call`, do it, record what came of it. See Host.perform.
+
+        Raises FunctionError at the call after MOST_CALLS: the execution is to end.
 
         An effect's intent is on disk before `inner` is asked. A cancelled call stays open in the record
         (`abandoned` once the execution ends). An exception out of `inner` is Flux's own fault; it becomes the
@@ -78,8 +84,13 @@ class Recording:
             return self._refused("ExecutionOver", f"{call.op}: the execution is over; nothing was done.")
         execution = self._execution
         place = self._spans.at(call.span)
-        if not self._first_use(call.n):
+        if call.n in self._seen:
             return self._refuse_twice(call, place.span_id)
+        if len(self._seen) >= MOST_CALLS:
+            raise FunctionError(
+                "TooManyCalls", f"The function made more than {MOST_CALLS} host calls in one execution."
+            )
+        self._seen.add(call.n)
         execution.start(call, place.span_id)
         if leaves(call):
             try:
@@ -102,9 +113,10 @@ class Recording:
         """Take a log line or a guest span. What can't be understood is kept as a warning of the execution."""
         if self._closed:
             return
-        if not self._first_use(call.n):
+        if call.n <= self._noted or call.n in self._seen:
             self._execution.warn(_twice(call))
             return
+        self._noted = call.n
         try:
             if call.op == "log":
                 self._log(call)
@@ -125,6 +137,10 @@ class Recording:
         """Take no more calls and close `inner`. Spans left open are ended with the execution."""
         if not self._closed:
             self._closed = True
+            if self._spans.left_out:
+                self._execution.warn(
+                    f"{self._spans.left_out} spans more were not kept: an execution keeps {MOST_SPANS}."
+                )
             await self._inner.close()
 
     def _log(self, call: HostCall) -> None:
@@ -136,13 +152,6 @@ class Recording:
             return
         fields = bytes(line.fields) if isinstance(line.fields, Raw) else None
         self._execution.log(call, _LEVELS.get(line.level, "info"), line.message, fields, span_id)
-
-    def _first_use(self, n: int) -> bool:
-        seen = self._seen
-        if n in seen:
-            return False
-        seen.add(n)
-        return True
 
     def _refused(self, kind: str, message: str) -> Outcome:
         return Outcome(error=CallError(kind, message), now_ns=self._clock())

@@ -16,6 +16,8 @@ from opentelemetry.trace import Span, Status, StatusCode, Tracer
 
 from flux import semconv
 
+MOST_SPANS = 10_000
+"""Spans that one execution's function may open; further ones are counted."""
 _PLAIN = (str, bool, int, float)
 
 
@@ -32,15 +34,21 @@ class GuestSpans:
     Args:
         context: holds the function span, parent of what the guest opens outermost.
         tracer: makes the spans.
+
+    Attributes:
+        left_out: spans beyond MOST_SPANS, which are not made; what happens in one belongs to the function
+            span.
     """
 
-    __slots__ = ("_open", "_places", "_root", "_tracer")
+    __slots__ = ("_full_at", "_open", "_places", "_root", "_tracer", "left_out")
 
     def __init__(self, context: Context, tracer: Tracer) -> None:
         self._tracer = tracer
         self._root = _place(context)
         self._places: dict[int, Place] = {}
         self._open: dict[int, Span] = {}
+        self._full_at: int | None = None
+        self.left_out = 0
 
     def at(self, n: int | None) -> Place:
         """The place of the guest span numbered `n`; of the function span where `n` is None or unknown.
@@ -52,7 +60,11 @@ class GuestSpans:
     def start(
         self, n: int, parent: int | None, name: str, attributes: Mapping[str, Any] | None
     ) -> str | None:
-        """Open span `n` inside span `parent`; gives its id."""
+        """Open span `n` inside span `parent`; gives its id, or None where there are too many."""
+        if len(self._places) >= MOST_SPANS:
+            self._full_at = self._full_at or n
+            self.left_out += 1
+            return None
         context = self.at(parent).context
         span = self._tracer.start_span(
             name, context, attributes=_attributes(attributes) if attributes else None
@@ -65,7 +77,7 @@ class GuestSpans:
         """End span `n`, in error if `error_type` is given. False: no such span is open."""
         span = self._open.pop(n, None)
         if span is None:
-            return False
+            return self._full_at is not None and n >= self._full_at
         if error_type is not None:
             span.set_status(Status(StatusCode.ERROR, message))
             span.set_attribute(semconv.ERROR_TYPE, error_type)

@@ -295,9 +295,28 @@ def _interrupted(facts: Facts) -> list[Suggestion]:
 
 
 def _guest_died(facts: Facts) -> list[Suggestion]:
+    message = facts.cause.message
+    if "memory" in message:
+        return _memory(facts)
+    if "blocked past a deadline" in message:
+        text = (
+            "Look for the request that computed without a pause: flux tail --failed shows a 504 just before."
+        )
+        return _one(text, "It ran in the same process, which had to be killed; this one only shared it.")
+    if "broke the protocol" in message or "closed its connection" in message:
+        text = "Look for what writes to or closes descriptors that it did not open."
+    else:
+        text = "Look for what ends the process: an exit in the code, or a crash of a native extension."
+    return _one(text, f"{message} Other requests in flight in it ended too.")
+
+
+def _memory(facts: Facts) -> list[Suggestion]:
+    if "memory_mb" not in facts.cause.message and facts.cause.type != "GuestDied":
+        return []
     return _one(
-        "Look at the function's memory: the process that ran it ended, as one does that runs out of it.",
-        f"{facts.cause.message} Other requests in flight in it ended too.",
+        "Hold less at once (page through rows, let go of what module-level variables keep), or raise "
+        "`memory_mb` in flux.toml.",
+        facts.cause.message,
     )
 
 
@@ -386,6 +405,8 @@ _CATALOGUE: dict[str, Advice] = {
     "422": _validation,
     "interrupted": _interrupted,
     "GuestDied": _guest_died,
+    "MemoryError": _memory,
+    "RangeError": _memory,
     "Overloaded": _overloaded,
     "TypeError": _null_access,
     "KeyError": _null_access,

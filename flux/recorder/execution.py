@@ -19,6 +19,11 @@ from flux.recorder.journal import Journal
 from flux.recorder.payloads import cut, cut_text, secret_reading
 from flux.recorder.scrub import Originals, original
 
+MOST_LINES = 10_000
+MOST_LOGGED = 16 * 2**20
+"""Log lines and bytes of them that one execution keeps; further ones are counted."""
+MOST_WARNINGS = 100
+
 
 class Execution:
     """One execution being recorded.
@@ -36,6 +41,9 @@ class Execution:
         "_calls",
         "_done",
         "_journal",
+        "_left_out",
+        "_lines",
+        "_logged",
         "_logs",
         "_next",
         "_open",
@@ -65,6 +73,7 @@ class Execution:
         self._open: dict[int, tuple[Call, int]] = {}
         self._done: list[Call] = []
         self._logs: list[LogLine] = []
+        self._lines = self._logged = self._left_out = 0
         self._originals: Originals = {}
         self._transactions: dict[int, int] = {}
         self._attempts: list[Attempt] = []
@@ -141,10 +150,16 @@ class Execution:
     def log(
         self, call: HostCall, level: str, message: str, fields: bytes | None, span_id: str | None
     ) -> None:
-        """A line that the function logged. `fields` is exact JSON. Gives the call its `seq`."""
+        """A line that the function logged. `fields` is exact JSON. Gives the call its `seq`.
+
+        Beyond MOST_LINES or MOST_LOGGED lines are only counted.
+        """
         call.seq = seq = self._next
         self._next = seq + 1
         if self.record == "none":
+            return
+        if self._lines >= MOST_LINES or self._logged >= MOST_LOGGED:
+            self._left_out += 1
             return
         redaction = self._journal.redaction
         kept = None
@@ -156,11 +171,16 @@ class Execution:
         line = LogLine(seq, self._journal.clock(), level, cut_text(message, redaction), kept, span_id)
         if kept is not fields:
             original(self._originals, line, "fields", fields)
+        self._lines += 1
+        self._logged += len(line.message) + len(kept or b"")
         self._logs.append(line)
 
     def warn(self, text: str) -> None:
         """Say something about the execution that whoever reads its record should know."""
-        self._warnings.append(text)
+        if len(self._warnings) < MOST_WARNINGS:
+            self._warnings.append(text)
+        elif len(self._warnings) == MOST_WARNINGS:
+            self._warnings.append(f"There were more warnings than the {MOST_WARNINGS} kept.")
 
     def call_span(self, seq: int, span_id: str) -> None:
         """A span began in an open call: the first is the call's own."""
@@ -230,7 +250,12 @@ class Execution:
         duration = journal.ticks() - self._began if duration_ns is None else duration_ns
         end = End(self.request_id, status, outcome, duration, output_kind=output_kind, error=error)
         end.guest, end.invocation = guest, invocation
-        end.attempts, end.warnings = self._attempts, self._warnings
+        end.attempts, end.warnings = self._attempts, [*self._warnings]
+        if self._left_out:
+            end.warnings.append(
+                f"{self._left_out} log lines more were not kept: an execution keeps {MOST_LINES}, "
+                f"or {MOST_LOGGED // 2**20} MiB of them."
+            )
         before = b""
         if self.record == "all" or (self.record == "errors" and outcome != "ok"):
             self._abandon()

@@ -20,8 +20,8 @@ from deno import find_deno_bin
 from flux.errors import RuntimeFault
 
 GUEST = Path(__file__).resolve().parent / "guest" / "deno"
-MEMORY_MB = 512
-"""V8's heap limit for one process."""
+MEMORY_MB = 1024
+"""MiB that one process may allocate; V8's heap may be half of it, the rest is for what lies outside."""
 
 NODE_ALLOWED = """
 assert assert/strict async_hooks buffer events path path/posix path/win32 punycode querystring string_decoder
@@ -40,14 +40,14 @@ class DenoLauncher:
     """Starts Deno guests.
 
     Args:
-        memory_mb: V8's heap limit per process, MiB.
+        memory_mb: MiB that one process may allocate, of which V8's heap gets half; 0 sets no limit.
     """
 
     name = "deno"
     dials = True
 
     def __init__(self, memory_mb: int = MEMORY_MB) -> None:
-        self._memory_mb = memory_mb
+        self._heap_mb = memory_mb // 2
 
     def versions(self) -> dict[str, str]:
         """`deno`, `v8`, `typescript`, `platform`, and `guest`: a digest of the guest's code."""
@@ -62,6 +62,7 @@ class DenoLauncher:
         """
         # `bundle` is relative to the slot: Deno splits --allow-read at commas, and a folder may have one.
         import_map = slot / "import_map.json"
+        heap = f"--max-old-space-size={self._heap_mb}," if self._heap_mb else ""
         import_map.write_text(_import_map(), encoding="utf-8")
         # A package.json further up, the project's, would decide whether the bundle's modules are CommonJS.
         (slot / "package.json").write_text('{"type": "module"}', encoding="utf-8")
@@ -80,7 +81,7 @@ class DenoLauncher:
             f"--allow-read=bundle,{GUEST / 'functions.ts'},{door}",
             f"--allow-write={door}",
             f"--allow-net=unix:{door}",
-            f"--v8-flags=--max-old-space-size={self._memory_mb},--stack-trace-limit=40",
+            f"--v8-flags={heap}--stack-trace-limit=40",
             str(GUEST / "main.ts"),
             door,
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,8 @@ CALLS = frozenset(
         "sleep",
     }
 )
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 NOTES = frozenset({"log", "span.start", "span.end"})
 
 
@@ -272,7 +275,7 @@ class InFlight:
             return
         if type(status) is not int or not 200 <= status <= 599:
             raise RuntimeFault(f"a response with status {str(status)[:40]}")
-        headers = [(_text(name), _text(value)) for name, value in header.get("headers") or ()]
+        headers = [_header(name, value) for name, value in header.get("headers") or ()]
         run.answer.set_result(Reply(status, headers, body, self.name, run.number))
 
     def _take_error(self, header: Header, body: bytes) -> None:
@@ -326,7 +329,9 @@ def _earlier(reference: object, n: int) -> bool:
     return type(reference) is int and 0 < reference < n
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
+def _header(name: Any, value: Any) -> tuple[str, str]:
+    if not isinstance(name, str) or not isinstance(value, str):
         raise TypeError("a header that is not text")
-    return value
+    if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+        raise RuntimeFault("a header that HTTP can't carry")
+    return name, value

@@ -65,6 +65,7 @@ class SubprocessEngine:
         launcher: the language.
         slots_dir: where processes have their private folders; leftovers of dead servers in it are removed.
         concurrency: invocations in flight in one process before more are refused.
+        memory_mb: MiB that one process may allocate; 0 sets no limit.
         processes_per_deployment: processes that share a deployment's invocations.
         env: what functions see as `ctx.env`, name to value.
         dev: whether this is `flux dev`.
@@ -81,6 +82,7 @@ class SubprocessEngine:
         *,
         slots_dir: Path,
         concurrency: int,
+        memory_mb: int = 0,
         processes_per_deployment: int = 1,
         env: Mapping[str, str],
         dev: bool,
@@ -93,6 +95,7 @@ class SubprocessEngine:
         self.concurrency = concurrency
         self.processes_per_deployment = processes_per_deployment
         self._launcher = launcher
+        self._memory_mb = memory_mb
         self._slots_dir = slots_dir.resolve()
         self._slots: Slots | None = None
         self._env = dict(env)
@@ -247,6 +250,7 @@ class SubprocessEngine:
                 environment=self._launcher.environment(slot),
                 on_line=on_line,
                 door=door,
+                memory_mb=self._memory_mb,
             )
         except BaseException:
             slots.remove(slot)

@@ -8,7 +8,6 @@ is killed.
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 import math
 import signal
@@ -28,11 +27,14 @@ from flux.runtime.engine import Invocation, Reply
 from flux.runtime.frames import Header, encode
 from flux.runtime.inflight import InFlight, Run
 from flux.runtime.pulse import PONG_WITHIN, Pulse
-from flux.runtime.thrown import function_error
+from flux.runtime.stderr import Stderr
+from flux.runtime.thrown import function_error, out_of_memory
 
 PING_BEFORE = PONG_WITHIN
 """Seconds before a deadline at which the guest is asked for a sign of life, so that one that is blocked is
 known at the deadline."""
+DIES_WITHIN = 0.1
+"""Seconds in which a process ends whose socket closed because it is ending."""
 _TICK = 0.001
 """Timers of the event loop may be early by that much."""
 
@@ -57,7 +59,8 @@ class GuestProcess:
         self.served = 0
         self._bundle = ""
         self._popen = popen
-        self._on_line = on_line
+        self._memory_mb = 0
+        self._stderr = Stderr(on_line)
         self._loop = asyncio.get_running_loop()
         takers: dict[str, Taker] = {
             "pong": self._take_pong,
@@ -68,10 +71,9 @@ class GuestProcess:
         self._runs = self._inflight.runs
         takers |= self._inflight.takers
         self._pulse = Pulse(self._connection, self._stopped, self._answered)
+        self._closed: asyncio.TimerHandle | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = math.inf
-        self._errors: asyncio.BaseTransport | None = None
-        self._tail: collections.deque[str] = collections.deque(maxlen=20)
         self._idle: asyncio.Future[None] | None = None
         self._milestone: asyncio.Future[Header] | None = None
         self._reason: str | None = None
@@ -95,6 +97,7 @@ class GuestProcess:
         on_line: Callable[[str], None],
         door: Door | None = None,
         timeout: float = 10.0,
+        memory_mb: int = 0,
     ) -> GuestProcess:
         """Start the process and wait until its runtime is up (`booted`); no user code is in it yet.
 
@@ -104,9 +107,10 @@ class GuestProcess:
             on_line: takes each line the process writes to stderr.
             door: where it fetches what it reads, once it has booted; its stdin without one.
             timeout: seconds until it must have booted.
+            memory_mb: MiB that it may allocate once it has; 0 sets no limit.
 
         Raises:
-            RuntimeFault: it can't be started, died or didn't boot in time.
+            RuntimeFault: it can't be started or limited, died or didn't boot in time.
         """
         popen, socket = spawn.spawn(command, cwd=cwd, environment=environment)
         loop = asyncio.get_running_loop()
@@ -115,12 +119,14 @@ class GuestProcess:
         booted = process._expect()
         try:
             assert popen.stderr is not None
-            lines = spawn.Lines(process._line)
-            process._errors, _ = await loop.connect_read_pipe(lambda: lines, popen.stderr)
+            await loop.connect_read_pipe(lambda: process._stderr, popen.stderr)
             await loop.create_unix_connection(lambda: process._connection, sock=socket)
             header = await asyncio.wait_for(booted, timeout)
             if door is not None:
                 await process._connection.write_to(door.accept(popen.pid))
+            if memory_mb:
+                spawn.bound_memory(popen, memory_mb * 2**20)
+                process._memory_mb = memory_mb
         except TimeoutError as error:
             await process.drain(0)
             raise RuntimeFault(f"The guest {name} did not boot within {timeout:g} s.") from error
@@ -187,12 +193,9 @@ class GuestProcess:
         """How it ended; once it is dead."""
         if self._reason is not None:
             return self._ending
-        if self._out_of_memory():
+        if self._stderr.starved:
             return "memory"
         return "signal" if (self._popen.returncode or 0) < 0 else "exit"
-
-    def _out_of_memory(self) -> bool:
-        return any("out of memory" in line for line in self._tail)
 
     @property
     def in_flight(self) -> int:
@@ -258,9 +261,10 @@ class GuestProcess:
                 inflight.send(run, invocation)
             try:
                 reply = await run.answer
-            except FunctionError:
+            except FunctionError as error:
                 await inflight.settle(run)
                 self.served += 1
+                self._see(error)
                 raise
             if run.open:
                 await inflight.settle(run)
@@ -300,6 +304,16 @@ class GuestProcess:
                     self._pulse.ping()
         if not self._dead:
             self._set_alarm(min((run.due for run in self._runs.values()), default=math.inf))
+
+    def _see(self, error: FunctionError) -> None:
+        """Where the function got no more memory the process takes no new invocations: what it holds on to
+        may not leave enough for them."""
+        if out_of_memory(error):
+            limit = f"a process may allocate {self._memory_mb} MiB (memory_mb in flux.toml)"
+            error.message = f"{error.message.rstrip('.') or 'out of memory'}: {limit}."
+            if not (self._dead or self.retired):
+                self.retired = True
+                self._announce()
 
     def _expire(self, run: Run) -> None:
         if run.answer.done():
@@ -362,23 +376,25 @@ class GuestProcess:
     # Death
 
     def _lost(self) -> None:
-        """The guest closed its end: it has died, or is as good as dead."""
+        """The guest closed its end: it is dying, or as good as dead."""
         if not self._eof.done():
             self._eof.set_result(None)
         self.retired = True
-        spawn.kill(self._popen)
         if self._popen.returncode is not None or self._reason is not None:
             self._die()
+        else:
+            self._closed = self._loop.call_later(DIES_WITHIN, self.kill, "it closed its connection to Flux")
 
     async def _reap(self) -> None:
         """Owns the end of the process: waits for it, reads what it still said, fails what is in flight,
         closes the pipes."""
         await spawn.reap(self._popen)
+        if self._closed is not None:
+            self._closed.cancel()
         await asyncio.wait({self._eof}, timeout=0.2)
         self._die()
-        if self._errors is not None:
-            self._errors.close()
-        elif self._popen.stderr is not None:
+        self._stderr.close()
+        if self._popen.stderr is not None:
             self._popen.stderr.close()
         await self._inflight.wound_up()
 
@@ -405,16 +421,11 @@ class GuestProcess:
         code = self._popen.returncode
         if self._reason is not None:
             return GuestDied(f"{what} was killed: {self._reason}.")
-        if self._out_of_memory():
-            return GuestDied(
-                f"{what} ran out of memory.", "Load less at once, or raise the guest's memory limit."
-            )
+        if self._stderr.starved:
+            limit = f": it may allocate {self._memory_mb} MiB (memory_mb in flux.toml)"
+            return GuestDied(f"{what} ran out of memory{limit if self._memory_mb else ''}.")
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
                 return GuestDied(f"{what} was ended by {signal.Signals(-code).name}.")
-        said = f": {self._tail[-1][:200]}" if self._tail else "."
+        said = f": {self._stderr.last[:200]}" if self._stderr.last else "."
         return GuestDied(f"{what} ended by itself{'' if code is None else f' (exit code {code})'}{said}")
-
-    def _line(self, line: str) -> None:
-        self._tail.append(line)
-        self._on_line(line)

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -21,7 +22,6 @@ from pathlib import Path
 
 from flux.errors import RuntimeFault
 
-LONGEST_LINE = 16 * 1024
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -75,6 +75,29 @@ def kill(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
+def bound_memory(process: subprocess.Popen[bytes], more: int) -> None:
+    """Let the process allocate `more` bytes beyond what it has now, and no further: the kernel refuses it.
+
+    Counted is private writable memory, touched or not (RLIMIT_DATA, see getrlimit(2)): heaps, buffers outside
+    them, stacks. What a runtime maps when it boots differs by version, so the limit is set on the running
+    process. Linux only; elsewhere nothing happens.
+
+    Raises:
+        RuntimeFault: the limit can't be set.
+    """
+    if sys.platform != "linux":
+        return
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii", errors="replace")
+        held = int(status.partition("VmData:")[2].split()[0]) * 1024
+        resource.prlimit(process.pid, resource.RLIMIT_DATA, (held + more, held + more))
+    except (OSError, ValueError, IndexError) as error:
+        raise RuntimeFault(
+            f"The memory of a guest process can't be limited: {error}.",
+            "`memory_mb = 0` in flux.toml runs functions without a limit.",
+        ) from error
+
+
 async def reap(process: subprocess.Popen[bytes]) -> int:
     """Wait for the process to end; its code (negative: the signal). No thread where the kernel has pidfds."""
     loop = asyncio.get_running_loop()
@@ -92,27 +115,3 @@ async def reap(process: subprocess.Popen[bytes]) -> int:
         loop.remove_reader(pidfd)
         os.close(pidfd)
     return process.wait()
-
-
-class Lines(asyncio.Protocol):
-    """Cuts what comes through a pipe into lines of bounded length and hands each to `take`."""
-
-    def __init__(self, take: Callable[[str], None]) -> None:
-        self._take = take
-        self._rest = b""
-
-    def data_received(self, data: bytes) -> None:
-        """Add `data`; hand on the lines it completes."""
-        *lines, rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            self._take(line[:LONGEST_LINE].decode(errors="replace"))
-        if len(rest) > LONGEST_LINE:
-            self._take(rest[:LONGEST_LINE].decode(errors="replace"))
-            rest = b""
-        self._rest = rest
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Hand on an unfinished last line."""
-        if self._rest:
-            self._take(self._rest.decode(errors="replace"))
-            self._rest = b""

@@ -52,6 +52,14 @@ def function_error(error: object, deployment: Deployment, bundle: str) -> Functi
     )
 
 
+def out_of_memory(error: FunctionError) -> bool:
+    """Whether the function met the process's memory limit (V8's heap limit ends the process instead)."""
+    return error.error_type == "MemoryError" or (
+        error.error_type == "RangeError"
+        and any(sign in error.message for sign in ("allocation failed", "could not allocate memory"))
+    )
+
+
 def clean(text: str, bundle: str) -> str:
     """`text` with the bundle's folder written as `functions`."""
     text = text[:LONGEST_TEXT].replace(f"file://{bundle}/", "functions/").replace(f"{bundle}/", "functions/")

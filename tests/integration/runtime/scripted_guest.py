@@ -77,12 +77,41 @@ def act(i: int, what: str) -> None:
     elif what == "stray":
         print("stray line", file=sys.stderr, flush=True)
         send({"t": "done", "i": i}, b"null")
+    elif what.startswith("flood of "):
+        flood(i, what.removeprefix("flood of "))
+        send({"t": "done", "i": i}, b'"flooded"')
+    elif what.startswith("bytes "):
+        wire.sendall(bytes.fromhex(what.removeprefix("bytes ")))
+    elif what == "close":
+        wire.close()
+        os.close(1)
+        time.sleep(60)
     elif what.startswith("{"):
         send({key: i if value == "i" else value for key, value in json.loads(what).items()}, b"{}")
     elif what == "oversize":
         wire.sendall(struct.pack(">II", 2**31, 10))
     elif what == "garbage":
         wire.sendall(b"\x00\x00\x00\x0c\x00\x00\x00\x08not json")
+
+
+def flood(i: int, what: str) -> None:
+    if what == "lines":
+        for n in range(100_000):
+            print("stray line", n, file=sys.stderr)
+        sys.stderr.flush()
+    elif what == "notes":
+        for n in range(1, 50_001):
+            send({"t": "note", "i": i, "n": n, "op": "log"}, b"{}")
+    elif what == "nothing":
+        wire.sendall(bytes(2**20))
+    else:
+        kinds: dict[str, dict[str, Any]] = {
+            "pongs": {"t": "pong", "k": 1},
+            "calls": {"t": "call", "i": i, "n": 1, "op": "db.sql"},
+            "aborts": {"t": "abort", "i": i, "n": 5},
+        }
+        for _ in range(50_000):
+            send(kinds[what])
 
 
 def main() -> None:

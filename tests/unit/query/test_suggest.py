@@ -143,3 +143,26 @@ def test_a_row_that_was_not_there_is_blamed_only_where_none_was_found() -> None:
     full = [call(1, "db.query", {"table": "users"}, {"rows": [{"id": 1}], "count": 1})]
     assert advice("TypeError", message, host_calls=full) == []
     assert advice("TypeError", "x is not a function", host_calls=empty) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "told"),
+    [
+        ("GuestDied", "The guest process of `f` ran out of memory: it may allocate 96 MiB.", "memory_mb"),
+        (
+            "MemoryError",
+            "out of memory: a process may allocate 96 MiB (memory_mb in flux.toml).",
+            "memory_mb",
+        ),
+        ("GuestDied", "… was killed: its event loop was blocked past a deadline.", "flux tail --failed"),
+        ("GuestDied", "… was killed: it broke the protocol: a malformed frame.", "descriptors"),
+        ("GuestDied", "… ended by itself (exit code 3).", "ends the process"),
+    ],
+)
+def test_the_death_of_a_process_is_told_by_what_ended_it(kind: str, message: str, told: str) -> None:
+    (found,) = advice(kind, status=502, message=message)
+    assert told in found["text"]
+
+
+def test_a_range_error_that_is_not_about_memory_gets_no_advice() -> None:
+    assert advice("RangeError", status=500, message="Invalid array length") == []

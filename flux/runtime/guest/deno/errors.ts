@@ -50,7 +50,7 @@ function framesOf(stack: string): Frame[] {
     const match = FRAME.exec(line) ?? null;
     const [file, at, column, name] = match ? [match[2], match[3], match[4], match[1]] : locationIn(line);
     if (file === undefined || !file.startsWith(root)) continue;
-    frames.push({ file: decodeURIComponent(file.slice(root.length)), line: +at!, column: +column!, function: name ?? "" });
+    frames.push({ file: decodeURIComponent(file.slice(root.length)), line: +at!, column: +column!, function: (name ?? "").slice(0, 200) });
     if (frames.length === 30) break;
   }
   return frames;
@@ -95,13 +95,17 @@ export function describe(error: unknown): string {
     const stack = typeof error.stack === "string" ? error.stack : "";
     return json(typeOf(error), String(error.message), stackOf(error, 0), framesOf(stack), fieldsOf(error));
   } catch (failure) {
-    return json("Error", `The error that was thrown can't be read: ${inspect(failure, { depth: 0 })}`, "", [], undefined);
+    try {
+      return json("Error", `The error that was thrown can't be read: ${inspect(failure, { depth: 0 })}`, "", [], undefined);
+    } catch {
+      return '{"type":"Error","message":"The error that was thrown can\'t be read: it throws when it is looked at.","stack":"","frames":[]}';
+    }
   }
 }
 
 /** Fields as JSON text that the header of a frame can hold: not too long, not too deep, and without halves of surrogate pairs. */
 function fieldsText(fields: unknown, message: string): string {
-  const text = stringify(fields).replace(/(?<!\\)((?:\\\\)*)\\ud[89a-f][0-9a-f]{2}/g, "$1\\ufffd");
+  const text = (stringify(fields) as string | undefined ?? "").replace(/(?<!\\)((?:\\\\)*)\\ud[89a-f][0-9a-f]{2}/g, "$1\\ufffd");
   let depth = 0, deepest = 0;
   if (text.length <= LONGEST) {
     for (const mark of text.replace(/"(?:[^"\\]|\\.)*"/g, "")) {
@@ -118,7 +122,8 @@ function json(type: string, message: string, stack: string, frames: Frame[], fie
   for (const frame of frames) {
     list += `${list && ","}{"file":${stringify(frame.file)},"line":${frame.line},"column":${frame.column},"function":${stringify(frame.function)}}`;
   }
-  const rest = fields === undefined || fields === null ? "" : `,"fields":${fieldsText(fields, message)}`;
+  const object = fields === undefined || fields === null ? "" : fieldsText(fields, message);
+  const rest = object.startsWith("{") ? `,"fields":${object}` : "";
   const short = (text: string) => stringify((text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text).replaceAll(root, "functions/").replaceAll(plainRoot, "functions/").toWellFormed());
   return `{"type":${short(type)},"message":${short(message)},"stack":${short(stack)},"frames":[${list}]${rest}}`;
 }

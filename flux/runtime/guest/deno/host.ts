@@ -5,6 +5,7 @@ import { graft, hostError } from "./errors.ts";
 import type { Header, Wire } from "./frames.ts";
 import { type Invocation, type Pending, scope } from "./invocation.ts";
 import { captureStackTrace, fromUtf8, hasOwn, mapDelete, mapGet, mapSet, parse, RealError, RealPromise } from "./primordials.ts";
+import { fitting } from "./value.ts";
 
 const MOST_OPEN = 10_000;
 let wire: Wire | undefined;
@@ -35,6 +36,7 @@ export function ask<T>(op: string, args: string, tx?: number): Asked<T> {
   if (invocation.pending.size >= MOST_OPEN) {
     throw graft(new RangeError(`${shown(op)}: ${MOST_OPEN} calls are open already; await some.`), site);
   }
+  fitting(args, shown(op));
   const n = ++invocation.last;
   const answer = new RealPromise<T>((resolve, reject) => {
     mapSet(invocation.pending, n, { op, site, resolve, reject } as Pending);

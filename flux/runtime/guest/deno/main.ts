@@ -11,7 +11,7 @@ import { type Header, open } from "./frames.ts";
 import { installGlobals } from "./globals.ts";
 import { abandon, answer, connect } from "./host.ts";
 import { begin, Invocation, within } from "./invocation.ts";
-import { bytesSubarray, mapDelete, mapGet, mapSet, stringify } from "./primordials.ts";
+import { bytesSubarray, mapDelete, mapForEach, mapGet, mapSet, stringify } from "./primordials.ts";
 import { needsNode, prepareNode } from "./node.ts";
 import { finished, isResponse, returned } from "./response.ts";
 import { installTimers } from "./timers.ts";
@@ -82,12 +82,12 @@ function given(payload: Uint8Array<ArrayBuffer>, body: Uint8Array): Uint8Array<A
 /** The handler has settled: timers are dropped, other open calls the host waits for. */
 function end(invocation: Invocation, header: string, body?: string | Uint8Array): void {
   if (invocation.ended) return;
-  invocation.pending.forEach((pending, n) => {
+  mapForEach(invocation.pending, (pending, n) => {
     if (pending.op === "sleep") abandon(invocation, n);
   });
+  wire.send(header, body);
   invocation.ended = true;
   if (invocation.pending.size === 0) mapDelete(running, invocation.number);
-  wire.send(header, body);
 }
 
 function take(frame: Header, body: Uint8Array<ArrayBuffer>): void {

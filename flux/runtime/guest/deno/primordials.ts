@@ -31,6 +31,7 @@ export const promiseThen = uncurry(Promise.prototype.then) as <T, R>(
 ) => Promise<R>;
 export const mapGet = uncurry(Map.prototype.get) as <K, V>(self: Map<K, V>, key: K) => V | undefined;
 export const mapSet = uncurry(Map.prototype.set) as <K, V>(self: Map<K, V>, key: K, value: V) => void;
+export const mapForEach = uncurry(Map.prototype.forEach) as <K, V>(self: Map<K, V>, each: (value: V, key: K) => void) => void;
 export const mapDelete = uncurry(Map.prototype.delete) as <K, V>(self: Map<K, V>, key: K) => boolean;
 export const bytesSet = uncurry(Uint8Array.prototype.set) as (self: Uint8Array, from: Uint8Array, at?: number) => void;
 export const bytesSubarray = uncurry(Uint8Array.prototype.subarray) as (
@@ -54,6 +55,12 @@ export const utf8Into = (text: string, into: Uint8Array<ArrayBuffer>): number =>
 export const fromUtf8 = (bytes: Uint8Array<ArrayBuffer>): string => decodeMethod(decoder, bytes);
 
 const responseArrayBuffer = uncurry(Response.prototype.arrayBuffer);
+// deno-lint-ignore no-explicit-any
+const getter = (name: string) => uncurry(Object.getOwnPropertyDescriptor(Response.prototype, name)!.get as any) as (response: Response) => any;
+export const statusOf = getter("status") as (response: Response) => number;
+export const headersOf = getter("headers") as (response: Response) => Headers;
+export const streamOf = getter("body") as (response: Response) => ReadableStream | null;
+export const bodyUsedOf = getter("bodyUsed") as (response: Response) => boolean;
 export const bodyOf = (response: Response): Promise<ArrayBuffer> => responseArrayBuffer(response);
 export const RealResponse = Response;
 export const RealHeaders = Headers;

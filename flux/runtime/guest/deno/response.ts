@@ -2,19 +2,23 @@
 
 import type { Wire } from "./frames.ts";
 import type { Invocation } from "./invocation.ts";
-import { bodyOf, headersForEach, RealResponse, stringify } from "./primordials.ts";
-import { json, JSONError } from "./value.ts";
+import { bodyOf, bodyUsedOf, headersForEach, headersOf, RealResponse, statusOf, streamOf, stringify } from "./primordials.ts";
+import { fitting, json, JSONError } from "./value.ts";
+
+const LONGEST_HEADERS = 64 * 1024;
 
 /** Make the frame's parts from `value`; throws where it can't be sent. */
 export async function finished(invocation: Invocation, value: Response): Promise<Parameters<Wire["send"]>> {
-  if (value.status < 200) throw new TypeError("The handler returned Response.error(), which has no status.");
-  if (value.bodyUsed) throw new TypeError("The handler returned a Response whose body has been read already.");
-  const body = value.body === null ? new Uint8Array(0) : new Uint8Array(await invocation.native(() => bodyOf(value)));
+  const status = statusOf(value);
+  if (status < 200) throw new TypeError("The handler returned Response.error(), which has no status.");
+  if (bodyUsedOf(value)) throw new TypeError("The handler returned a Response whose body has been read already.");
+  const body = streamOf(value) === null ? new Uint8Array(0) : new Uint8Array(await invocation.native(() => bodyOf(value)));
   let headers = "";
-  headersForEach(value.headers, (content: string, name: string) => {
+  headersForEach(headersOf(value), (content: string, name: string) => {
     headers += `${headers && ","}[${stringify(name)},${stringify(content)}]`;
   });
-  return [`{"t":"done","i":${invocation.number},"status":${value.status},"headers":[${headers}]}`, body];
+  if (headers.length > LONGEST_HEADERS) throw new TypeError(`The handler returned a Response with more than ${LONGEST_HEADERS} characters of headers.`);
+  return [`{"t":"done","i":${invocation.number},"status":${status},"headers":[${headers}]}`, fitting(body, "The Response's body")];
 }
 
 /** Whether `value` is a Response. */
@@ -27,5 +31,5 @@ export function returned(value: unknown): string {
   if (value instanceof ReadableStream || value instanceof Blob || value instanceof ArrayBuffer || ArrayBuffer.isView(value)) {
     throw new JSONError("The handler returned bytes or a stream: wrap it in `new Response(...)`.");
   }
-  return json(value, "What the handler returned");
+  return fitting(json(value, "What the handler returned"), "What the handler returned");
 }

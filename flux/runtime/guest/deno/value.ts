@@ -1,6 +1,9 @@
 // JSON with errors that say what can't be written and where it is.
 
-import { isArray, stringify } from "./primordials.ts";
+import { isArray, stringify, utf8 } from "./primordials.ts";
+
+/** Bytes of JSON or body that one frame may carry. */
+const LARGEST = 200 * 2 ** 20;
 
 /** Thrown where a value can't be written as JSON. */
 export class JSONError extends TypeError {
@@ -22,6 +25,13 @@ export function json(value: unknown, what: string): string {
   }
   if (text === undefined) throw new JSONError(`${what} can't be written as JSON: it is a ${typeof value}.`);
   return text;
+}
+
+/** `body` as it is; throws where it is larger than a frame may be. `what` begins the message of the error. */
+export function fitting<T extends string | Uint8Array>(body: T, what: string): T {
+  const size = typeof body === "string" && body.length > LARGEST / 3 ? utf8(body).length : body.length;
+  if (size > LARGEST) throw new RangeError(`${what} is too large: ${Math.ceil(size / 2 ** 20)} MiB, of ${LARGEST / 2 ** 20} that can be sent at once.`);
+  return body;
 }
 
 function find(value: unknown, path: string, above: object[]): string | undefined {

@@ -28,12 +28,8 @@ class Response:
     __slots__ = ("body", "headers", "status")
 
     def __init__(self, body: Any = None, status: int = 200, headers: Headers | None = None) -> None:
-        if isinstance(status, bool) or not isinstance(status, int) or not 200 <= status <= 599:
-            raise ValueError(f"a response's status is a whole number from 200 to 599, not {status!r}")
-        self.status = int(status)
-        self.headers = [_header(name, value) for name, value in _pairs(headers)]
-        if sum(len(name) + len(value) for name, value in self.headers) > LONGEST_HEADERS:
-            raise ValueError(f"a response's headers may have {LONGEST_HEADERS} characters in all")
+        self.status = _status(status)
+        self.headers = _headers(headers)
         self.body: Any = body
 
     @classmethod
@@ -54,7 +50,11 @@ class Response:
 
         Args:
             dumps: turns a value into JSON bytes.
+
+        Raises:
+            ValueError: status or headers were changed to what no response can have.
         """
+        self.status, self.headers = _status(self.status), _headers(self.headers)
         body, kind = self.body, None
         if isinstance(body, _JSON):
             body, kind = _dumps(body.value, dumps), "application/json"
@@ -86,6 +86,19 @@ def _pairs(headers: Headers | None) -> Iterable[tuple[str, str]]:
     if headers is None:
         return ()
     return headers.items() if isinstance(headers, Mapping) else headers
+
+
+def _status(status: Any) -> int:
+    if isinstance(status, bool) or not isinstance(status, int) or not 200 <= status <= 599:
+        raise ValueError(f"a response's status is a whole number from 200 to 599, not {status!r}")
+    return int(status)
+
+
+def _headers(headers: Headers | None) -> list[tuple[str, str]]:
+    checked = [_header(name, value) for name, value in _pairs(headers)]
+    if sum(len(name) + len(value) for name, value in checked) > LONGEST_HEADERS:
+        raise ValueError(f"a response's headers may have {LONGEST_HEADERS} characters in all")
+    return checked
 
 
 def _header(name: Any, value: Any) -> tuple[str, str]:

@@ -5,15 +5,17 @@ happened. Used by main.
 import linecache
 import os
 import re
+from contextlib import suppress
 from itertools import islice
 from types import CodeType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from flux_functions.errors import HostError, ValidationError
 
 from flux_guest.values import NotJSON, dumps, parse
 
 MOST_FRAMES = 50
+MOST_CAUSES = 20
 LONGEST_MESSAGE = 60_000
 DEEPEST = 200
 
@@ -26,12 +28,38 @@ def failure(error: BaseException, root: str) -> dict[str, Any]:
     Args:
         error: what was raised.
         root: the bundle's folder; frames of code below it are the user's.
+
+    Never raises, whatever the error's own methods do.
     """
     try:
+        if isinstance(error, MemoryError):
+            _let_go(error)
         return _described(error, root)
-    except Exception as fault:
+    except MemoryError:
+        starve()
+    except BaseException as fault:
         text = f"The error that was raised can't be read ({type(fault).__name__})."
         return {"type": type(error).__name__[:200], "message": text, "stack": "", "frames": []}
+
+
+def starve() -> NoReturn:
+    """There is no memory left to go on with: end the process, and say why."""
+    os.write(2, b"out of memory\n")
+    os._exit(1)
+
+
+def _let_go(error: BaseException) -> None:
+    """Free what the frames that the error went through held: to describe it takes memory too."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        trace = found.__traceback__
+        while trace is not None:
+            with suppress(RuntimeError):
+                trace.tb_frame.clear()
+            trace = trace.tb_next
+        found = found.__context__
 
 
 def _described(error: BaseException, root: str) -> dict[str, Any]:
@@ -83,7 +111,9 @@ def message(error: BaseException) -> str:
 def _text(value: object) -> str:
     try:
         return str(value)
-    except Exception as fault:
+    except MemoryError:
+        raise
+    except BaseException as fault:
         return f"<its text failed: {type(fault).__name__}>"
 
 
@@ -139,6 +169,8 @@ def _position(code: CodeType, trace: TracebackType) -> tuple[int | None, int | N
 def _stack(error: BaseException, root: str, seen: set[int]) -> list[str]:
     seen.add(id(error))
     lines: list[str] = []
+    if len(seen) > MOST_CAUSES:
+        return ["(and so on)"]
     cause = error.__cause__
     context = error.__context__ if cause is None and not error.__suppress_context__ else None
     if cause is not None and id(cause) not in seen:

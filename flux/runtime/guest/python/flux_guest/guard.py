@@ -46,6 +46,7 @@ _REFUSED = {
     "signal.pthread_kill": _PROCESS,
     "os.chdir": "functions can't change the working folder",
     "resource.setrlimit": "functions can't change limits",
+    "resource.prlimit": "functions can't change limits",
     "sqlite3.connect": _FILES,
     "syslog.openlog": _PROCESS,
     "syslog.syslog": _PROCESS,

@@ -13,6 +13,8 @@ from flux_guest.values import dumps
 from flux_guest.wire import Wire
 
 MOST_OPEN_CALLS = 8_000
+LONGEST_MESSAGE = 256 * 1024
+"""Characters of one log line."""
 
 span: ContextVar[int | None] = ContextVar("flux_span", default=None)
 """The number of the innermost open span's start."""
@@ -140,6 +142,8 @@ def here(what: str) -> Invocation:
 
 def log(invocation: Invocation, level: str, message: str, fields: Any = None) -> None:
     """Send a log line. What JSON can't hold is sent as its repr: logging never fails."""
+    if len(message) > LONGEST_MESSAGE:
+        message = f"{message[:LONGEST_MESSAGE]}…"
     line: dict[str, Any] = {"level": level, "message": message.encode("utf-8", "replace").decode()}
     if fields:
         line["fields"] = fields

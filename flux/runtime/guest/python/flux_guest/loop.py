@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from flux_guest.failure import starve
 from flux_guest.invocation import here
 from flux_guest.sources import current, sources
 from flux_guest.values import dumps
@@ -137,6 +138,8 @@ class Delivery:
         except (EOFError, OSError):
             self._gone()
             return
+        except MemoryError:
+            starve()
         for frame in frames:
             if frame[0]["t"] in self._urgent:
                 self._deliver(*frame)

@@ -16,7 +16,7 @@ from flux_functions.response import Response
 
 from flux_guest import clock, guard, hooks, loader, network, output, randomness, sources
 from flux_guest.context import Context
-from flux_guest.failure import failure
+from flux_guest.failure import failure, starve
 from flux_guest.invocation import Invocation, log
 from flux_guest.loop import Delivery, GuestLoop, sleep
 from flux_guest.request import value_of
@@ -138,6 +138,12 @@ class _Server:
         self._loop.create_task(self._run(invocation, header, body), context=context)
 
     async def _run(self, invocation: Invocation, header: dict[str, Any], body: bytes) -> None:
+        try:
+            await self._attempt(invocation, header, body)
+        except MemoryError:
+            starve()
+
+    async def _attempt(self, invocation: Invocation, header: dict[str, Any], body: bytes) -> None:
         number = invocation.number
         end: dict[str, Any] = {"t": "done", "i": number}
         content = b""
@@ -149,6 +155,8 @@ class _Server:
                 value = await value
             if isinstance(value, Response):
                 content = value.encode(dumps)
+                if type(content) is not bytes:
+                    raise TypeError(f"the body of a Response is bytes, not {type(content).__name__}")
                 end["status"], end["headers"] = value.status, value.headers
             else:
                 content = dumps(value)
@@ -184,6 +192,8 @@ class _Server:
         error = context.get("exception")
         if isinstance(error, InvocationOver):
             return
+        if isinstance(error, MemoryError) and "handle" in context:
+            starve()
         text = context.get("message", "")
         if error is not None:
             described = failure(error, self._root)
