@@ -43,6 +43,7 @@ log = logging.getLogger("flux.runtime")
 DEEPEST_INVOKE = 32
 """How many executions may be nested by ctx.invoke."""
 
+_GIVEN_UP = Failure(type="Cancelled", message="It was ended: whoever called it no longer waited.")
 _KINDS = {"http": SpanKind.SERVER, "job": SpanKind.CONSUMER}
 _FAAS_TRIGGER = {"http": "http", "job": "pubsub", "cron": "timer"}
 
@@ -190,6 +191,12 @@ class Executor:
         except SpoolError as error:
             status, outcome = 503, "error"
             failure = Failure(type=error.type, message=error.message)
+        except asyncio.CancelledError:
+            # Unless it were ended here, it would stand open in the spool for as long as this process runs.
+            await self._finish(
+                request, execution, root, None, _GIVEN_UP, 499, "error", guest, invocation, began
+            )
+            raise
         except Exception as error:
             log.exception("an execution failed inside Flux")
             status, outcome = 500, "error"
@@ -274,6 +281,9 @@ class Executor:
             )
         except RuntimeFault as error:
             failures.mark(span, failures.explain(error)[1])
+            raise
+        except asyncio.CancelledError:
+            failures.mark(span, _GIVEN_UP)
             raise
         finally:
             if host is not None:
