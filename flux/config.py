@@ -30,7 +30,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "record": ("all", "errors", "none"),
     "pooler": ("session", "transaction"),
 }
-_SIZES = {"body_limit", "spool_limit"}
+_SIZES = {"body_limit", "spool_limit", "otlp_limit"}
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class Config:
     """With `durability = "postgres"`: how long an answer waits for its record's commit; then it is 503."""
     spool_limit: int = 2 * 2**30
     """Most bytes of undrained records kept on disk; above it 503."""
+    otlp_limit: int = 512 * 2**20
+    """Most bytes kept on disk for a collector that is away; above it the oldest spans are not sent."""
     database_url: str | None = field(default=None, repr=False)
     """An outside Postgres (14 or later); None means the embedded one under .flux/."""
     pooler: Literal["session", "transaction"] = "session"

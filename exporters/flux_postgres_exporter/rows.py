@@ -25,14 +25,16 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 SpanRow = tuple[Any, ...]
 """(span_id, trace_id, parent_span_id, name, kind, start_ns, duration_ns, status, status_message,
-attributes, events, links, scope, resource_id).
+attributes, events, links, scope, resource_id, scope_version, scope_schema_url, trace_state, origin).
 
 kind is 0..4 (internal, server, client, producer, consumer); status 0..2 (unset, ok, error); events are
 [name, time_ns, attributes or None]; links are [trace_id, span_id, attributes or None, trace_state or None].
-Foreign spans may lack a resource (None).
+Foreign spans may lack a resource (None). The last four have no column: who sends the span on to others
+needs them. `origin` is what the span's recorder says of its nearest remote ancestor (`origin_flags` of the
+span), or None. Rows written by older versions end at the resource.
 """
 
-SPAN_ID, TRACE_ID, PARENT, NAME, START_NS, ATTRIBUTES, RESOURCE = 0, 1, 2, 3, 5, 9, 13
+SPAN_ID, TRACE_ID, PARENT, NAME, START_NS, ATTRIBUTES, RESOURCE, ORIGIN = 0, 1, 2, 3, 5, 9, 13, 17
 
 COLUMNS = (
     "request_id",
@@ -72,6 +74,7 @@ def encode(span: ReadableSpan) -> SpanRow:
     end = span.end_time
     status = span.status
     scope = span.instrumentation_scope
+    state = context.trace_state
     # The properties of these three wrap and copy; the SDK's own containers have a cheap copy and a length.
     attributes, events, links = span._attributes, span._events, span._links
     return (
@@ -101,6 +104,10 @@ def encode(span: ReadableSpan) -> SpanRow:
         else None,
         None if scope is None else scope.name,
         resource_id(span.resource),
+        None if scope is None else scope.version or None,
+        None if scope is None else scope.schema_url or None,
+        state.to_header() if state else None,
+        getattr(span, "origin_flags", None),
     )
 
 

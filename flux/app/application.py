@@ -17,7 +17,7 @@ from opentelemetry.context import Context
 
 from flux import __version__, semconv
 from flux.api.application import make_application
-from flux.app.child import Sidecar
+from flux.app.child import Child
 from flux.app.keys import with_master_key
 from flux.config import Config
 from flux.data import install
@@ -38,6 +38,7 @@ from flux.record.call import CallError, Outcome
 from flux.record.identity import new_id, program_of
 from flux.recorder.drain import AWAY
 from flux.recorder.execution import Execution
+from flux.recorder.otlp.settings import Problem, resource_attributes, settings
 from flux.recorder.recorder import Recorder
 from flux.recorder.redaction import Redaction
 from flux.recorder.seal import Sealer
@@ -64,6 +65,7 @@ class Application:
         registry: the functions; call `registry.reload()` to serve them.
         executor: runs executions.
         gateway: the ASGI application.
+        problems: `OTEL_*` variables that can't be used as they are.
     """
 
     config: Config
@@ -72,7 +74,8 @@ class Application:
     registry: Registry
     executor: Executor
     gateway: Gateway
-    sidecar: Sidecar
+    sidecar: Child
+    problems: list[Problem]
     installation: install.Installation
 
     def __init__(self) -> None:
@@ -108,14 +111,22 @@ class Application:
             self.installation = await install.install(connection)
 
         redaction = Redaction(config.redact, config.redact_columns)
+        collector, problems = settings(config.environment)
+        attributes, more = resource_attributes(config.environment)
+        self.problems = problems + more
         spool = Spool.create(
             config.spool_dir,
             node,
             limit=config.spool_limit,
             durability=config.durability,
             patience=config.confirm_timeout_ms / 1000,
+            otlp_limit=config.otlp_limit if collector is not None else None,
         )
-        self.sidecar = Sidecar(config.root, node)
+        if collector is not None:
+            otlp = Child("flux.app.otlp", config.root, node, name="the span export", final_wait=8.0)
+            await otlp.start()
+            self._stack.push_async_callback(otlp.close)
+        self.sidecar = Child("flux.app.sidecar", config.root, node, name="the sidecar", final_wait=15.0)
         await self.sidecar.start()
         self._stack.push_async_callback(self.sidecar.close)
         self.recorder = recorder = Recorder(spool, Sealer(config.master_key), redaction)
@@ -127,6 +138,7 @@ class Application:
                 semconv.SERVICE_NAME: config.name,
                 semconv.SERVICE_VERSION: __version__,
                 semconv.SERVICE_INSTANCE_ID: node,
+                **attributes,
             },
         )
         self._stack.callback(provider.shutdown)

@@ -1,4 +1,4 @@
-"""Keeps the sidecar running for as long as the server does: starts it, starts it again when it dies, lets
+"""Keeps a child process running for as long as the server does: starts it, starts it again when it dies, lets
 it end last.
 """
 
@@ -12,14 +12,22 @@ from pathlib import Path
 log = logging.getLogger("flux.app")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-FINAL_WAIT = 15.0
 
 
-class Sidecar:
-    """The supervised child process. `start`, then `close` when the spool has been closed."""
+class Child:
+    """A supervised child process whose stdin is a pipe from here. `start`, then `close`.
 
-    def __init__(self, root: Path, node: str) -> None:
-        self._arguments = (sys.executable, "-m", "flux.app.sidecar", str(root), node)
+    Args:
+        module: what it runs, with the project's folder and the node's id as arguments.
+        root: the project's folder. node: this process's.
+        name: what it is called when it died.
+        final_wait: seconds that it may take to end before it is killed.
+    """
+
+    def __init__(self, module: str, root: Path, node: str, *, name: str, final_wait: float) -> None:
+        self._arguments = (sys.executable, "-m", module, str(root), node)
+        self._name = name
+        self._final_wait = final_wait
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -42,7 +50,7 @@ class Sidecar:
             code = await self._process.wait()
             if self._closing:
                 return
-            log.error("the sidecar ended with code %s; records wait in the spool; starting it again", code)
+            log.error("%s ended with code %s; the spool waits; starting it again", self._name, code)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
             self._process = await self._spawn()
@@ -54,7 +62,7 @@ class Sidecar:
         return self._process is not None and self._process.returncode is None
 
     async def close(self) -> None:
-        """Let it drain what is left, then end; after FINAL_WAIT seconds it is killed (the next start goes
+        """Let it do what is left, then end; after `final_wait` seconds it is killed (the next start goes
         on).
         """
         self._closing = True
@@ -63,7 +71,7 @@ class Sidecar:
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
-            await asyncio.wait_for(self._process.wait(), FINAL_WAIT)
+            await asyncio.wait_for(self._process.wait(), self._final_wait)
         except TimeoutError:
             self._process.kill()
         await self._task

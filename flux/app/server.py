@@ -75,6 +75,8 @@ async def serve(config: Config, audience: Audience) -> None:
         raise
     try:
         app.executor.finished = audience.finished
+        for problem in app.problems:
+            audience.trouble(problem.message, problem.hint)
         schema = await _apply_schema(app, audience) if config.dev else []
         changes = await app.registry.reload()
         loop = asyncio.get_running_loop()

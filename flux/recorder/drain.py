@@ -25,6 +25,8 @@ from flux.recorder import folder as folders
 from flux.recorder.batch import Batches, Q
 from flux.recorder.drain_state import DrainState
 from flux.recorder.drained import DrainedSpool, Moved
+from flux.recorder.frames import DRAINED
+from flux.recorder.otlp import position as otlp
 from flux.recorder.reader import SpoolReader
 
 log = logging.getLogger(__name__)
@@ -135,6 +137,10 @@ class Drain:
         await self._disconnect()
 
     async def _drain(self, folder: Path) -> int:
+        if (folder / DRAINED).exists():
+            if otlp.needed(folder) is None:
+                folders.retire(folder)
+            return 0
         spool = self._spools.get(folder.name)
         claim = spool.claim if spool is not None else None
         if claim is None:

@@ -16,13 +16,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from dataclasses import dataclass
 
+from flux.recorder import folder as folders
 from flux.recorder import records
 from flux.recorder.assemble import Assembler, Unit
 from flux.recorder.batch import Batches, Q
 from flux.recorder.folder import Claim
 from flux.recorder.frames import POSITION, POSITION_FORMAT, Place, segment_path, segments
+from flux.recorder.otlp import position as otlp
 from flux.recorder.reader import SpoolReader
 from flux.recorder.tables import Tables
 from flux_postgres_exporter.store import REFUSALS
@@ -31,6 +34,8 @@ log = logging.getLogger(__name__)
 
 BATCH_ROWS = 2000
 BATCH_BYTES = 8 * 2**20
+LOOK = 1.0
+"""Seconds between two looks, while nothing comes, at what another consumer may have passed."""
 SLICE_BYTES = 2**15
 """Of the spool that are read and encoded at one go while the batch before is on its way: a millisecond."""
 
@@ -79,6 +84,8 @@ class DrainedSpool:
         self._ahead: _Batch | None = None
         self.claim = claim
         self.finished = False
+        self._ticks = time.monotonic
+        self._looked = 0.0
 
     async def load(self) -> None:
         """Find the stored position, and rebuild what was open there."""
@@ -123,6 +130,9 @@ class DrainedSpool:
         """
         batch, self._ahead = self._ahead or await self._gather(), None
         if not batch.units and not batch.finished:
+            if self._ticks() - self._looked >= LOOK:
+                self._looked = self._ticks()
+                await self._delete_segments()
             return 0
         storing = asyncio.ensure_future(self._store(batch))
         try:
@@ -140,13 +150,16 @@ class DrainedSpool:
         return len(batch.units)
 
     async def remove(self) -> None:
-        """Delete a finished spool, where no other consumer needs it."""
+        """Delete a finished spool, where no other consumer needs it; the last one that does will."""
         self.close()
         if self.claim is not None:
-            if await self._batches.connection.fetchval(Q.other_consumers, self.node) is None:
-                self.claim.delete()
-            else:
+            if await self._batches.connection.fetchval(Q.other_consumers, self.node) is not None:
                 self.claim.release()
+            elif otlp.needed(self._folder) is not None:
+                self.claim.release()
+                folders.mark_drained(self._folder)
+            else:
+                self.claim.delete()
             self.claim = None
 
     def close(self) -> None:
@@ -226,7 +239,10 @@ class DrainedSpool:
         kept = self._assembler.segments()
         if self._ahead is not None:
             kept |= {place[0] for unit in self._ahead.units for place, _ in unit.where}
-        needed = await self._batches.connection.fetchval(Q.other_consumers, self.node)
+        stored = await self._batches.connection.fetchval(Q.other_consumers, self.node)
+        needed = min(
+            (least for least in (stored, otlp.needed(self._folder)) if least is not None), default=None
+        )
         for number in passed:
             if number not in kept and (needed is None or number < needed):
                 segment_path(self._folder, number).unlink(missing_ok=True)

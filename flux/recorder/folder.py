@@ -19,7 +19,7 @@ from typing import Literal
 import msgspec
 
 from flux.errors import SpoolError
-from flux.recorder.frames import LOCK, META
+from flux.recorder.frames import DRAINED, LOCK, META
 
 FORMAT = 1
 _GONE = ".gone-"
@@ -142,6 +142,39 @@ def claim(folder: Path) -> Claim | None:
         os.close(lock)
         raise
     return Claim(folder, meta, lock)
+
+
+def verify(folder: Path) -> Meta:
+    """See that a spool stands where it was written, without locking it.
+
+    Raises:
+        SpoolError: it is a copy, unreadable, or of another format.
+    """
+    meta = read_meta(folder)
+    try:
+        inode = (folder / LOCK).stat().st_ino
+    except OSError as error:
+        raise SpoolError(f"{folder / LOCK}: {error.strerror}.") from error
+    if meta.node != folder.name or meta.inode != inode:
+        raise SpoolError(f"{folder} is a copy of spool {meta.node}.", "Delete it.")
+    return meta
+
+
+def mark_drained(folder: Path) -> None:
+    """Say that Postgres has all of a spool whose writer is gone, and others still read it."""
+    (folder / DRAINED).touch(mode=0o600)
+
+
+def retire(folder: Path) -> bool:
+    """Delete a spool that everybody is through with; False where someone has it just now."""
+    try:
+        held = claim(folder)
+    except SpoolError:
+        return False
+    if held is None:
+        return False
+    held.delete()
+    return True
 
 
 def spools(parent: Path) -> list[Path]:

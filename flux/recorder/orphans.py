@@ -6,7 +6,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from flux.recorder.frames import LOCK
+from flux.recorder.frames import DRAINED, LOCK
 
 
 def any_orphan(parent: Path) -> bool:
@@ -15,7 +15,11 @@ def any_orphan(parent: Path) -> bool:
     The lock is tried and let go at once; who comes to drain in that moment looks again soon after.
     """
     try:
-        return any(unlocked(entry) for entry in parent.iterdir() if not entry.name.startswith("."))
+        return any(
+            unlocked(entry) and not (entry / DRAINED).exists()
+            for entry in parent.iterdir()
+            if not entry.name.startswith(".")
+        )
     except OSError:
         return False
 

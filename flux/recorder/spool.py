@@ -18,6 +18,7 @@ from typing import Literal
 from flux.errors import SpoolError, SpoolFull, Unconfirmed
 from flux.recorder import folder as folders
 from flux.recorder.frames import LARGEST, POSITION, POSITION_FORMAT, Place, frame, segment_path, segments
+from flux.recorder.otlp import position as otlp
 
 SEGMENT = 64 * 2**20
 RESERVE = 8
@@ -72,6 +73,7 @@ class Spool:
         durability: Durability = "spool",
         patience: float = 10.0,
         segment_bytes: int | None = None,
+        otlp_limit: int | None = None,
     ) -> Spool:
         """Make a new spool and hold it.
 
@@ -82,14 +84,21 @@ class Spool:
             durability: what `settle` waits for; patience: for how many seconds, where that is Postgres.
             segment_bytes: size at which a new file is begun; by default 64 MiB, or an eighth of a small
                 limit.
+            otlp_limit: most bytes kept for a collector alone, where spans are sent to one; else None.
 
         Raises:
             SpoolError: the folder can't be made.
         """
-        size = segment_bytes or max(min(SEGMENT, limit // 8), 64 * 1024)
-        return cls(
-            folders.create(parent, node, now_ns=time.time_ns(), durability=durability), limit, size, patience
-        )
+        least = limit if otlp_limit is None else min(limit, otlp_limit)
+        size = segment_bytes or max(min(SEGMENT, least // 8), 64 * 1024)
+        claim = folders.create(parent, node, now_ns=time.time_ns(), durability=durability)
+        try:
+            if otlp_limit is not None:
+                otlp.begin(claim.folder, otlp_limit)
+        except OSError as error:
+            claim.release()
+            raise SpoolError(f"The spool in {parent} can't be made: {error.strerror}.") from error
+        return cls(claim, limit, size, patience)
 
     @property
     def folder(self) -> Path:
@@ -226,9 +235,14 @@ class Spool:
         self._older = self._measure()
 
     def _measure(self) -> int:
+        """Bytes before the current segment, but for those that a collector is awaited with: they have a
+        limit of their own.
+        """
         total = 0
+        position = otlp.read(self.folder)
+        elsewhere = set() if position is None else set(otlp.held(self.folder, position))
         for number in segments(self.folder):
-            if number != self._segment:
+            if number != self._segment and number not in elsewhere:
                 try:
                     total += segment_path(self.folder, number).stat().st_size
                 except FileNotFoundError:

@@ -68,7 +68,7 @@ def setup(
 
     Args:
         recorder: takes the spans.
-        attributes: the resource's: service.name and the like. OTEL_RESOURCE_ATTRIBUTES lies beneath them.
+        attributes: the resource's: service.name and the like.
         everywhere: make it the process's provider, which `trace.get_tracer` uses. Only the first one can be.
     """
     provider = RecordingProvider(RecordProcessor(recorder), Resource.create(dict(attributes)))

@@ -32,8 +32,20 @@ _NO_STATE = api.TraceState()
 _UNSET = Status(StatusCode.UNSET)
 
 
+REMOTE_PARENT = 0x100
+"""In `origin_flags`: the span's own parent is the remote one."""
+
+
 class RecordedSpan(Span):
-    """An SDK span; only its making and its ending are shorter."""
+    """An SDK span; only its making and its ending are shorter.
+
+    Attributes:
+        origin_flags: the trace flags of the nearest remote ancestor, with REMOTE_PARENT where that is the
+            parent; None where the trace began here. Everything is recorded; who exports may have been asked
+            to follow the caller's sampling.
+    """
+
+    origin_flags: int | None = None
 
     def set_attribute(self, key: str, value: Any) -> None:
         """As the SDK's; a plain value is not cleaned again."""
@@ -77,11 +89,14 @@ class RecordingTracer(Tracer):
         set_status_on_exception: bool = True,
     ) -> api.Span:
         """Start a span; see `Tracer.start_span`. A dict of plain attributes is taken over, not copied."""
+        around = api.get_current_span(context)
         if links or (attributes and not _PLAIN.issuperset(map(type, attributes.values()))):
-            return super().start_span(
+            made = super().start_span(
                 name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
             )
-        parent: SpanContext | None = api.get_current_span(context).get_span_context()
+            made.__dict__["origin_flags"] = _origin(around)
+            return made
+        parent: SpanContext | None = around.get_span_context()
         if parent is None or not parent.is_valid:
             parent = None
             where = SpanContext(
@@ -106,6 +121,8 @@ class RecordingTracer(Tracer):
         own["_record_exception"] = record_exception
         own["_set_status_on_exception"] = set_status_on_exception
         own["_start_time"] = time_ns() if start_time is None else start_time
+        if parent is not None:
+            own["origin_flags"] = _origin(around)
         cast(Any, self.span_processor).on_start(span, parent_context=context)
         return cast(api.Span, span)
 
@@ -125,6 +142,15 @@ class RecordingTracer(Tracer):
         )
         self._prototype = {**made.__dict__, "_status": _UNSET, "_end_time": None}
         return self._prototype
+
+
+def _origin(parent: api.Span) -> int | None:
+    """`origin_flags` of a child of `parent`."""
+    where = parent.get_span_context()
+    if where.is_remote:
+        return where.trace_flags | REMOTE_PARENT
+    inherited = getattr(parent, "origin_flags", None)
+    return None if inherited is None else inherited & ~REMOTE_PARENT
 
 
 def _bounded(attributes: Mapping[str, Any]) -> BoundedAttributes:
