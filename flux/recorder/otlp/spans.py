@@ -51,16 +51,20 @@ class Spans:
         self._resources: dict[str, KnownResource] = {}
         self._scopes: dict[tuple[str | None, ...], InstrumentationScope] = {}
 
-    def learn(self, identity: str, attributes: str) -> None:
-        """A resource, as the event of that name holds it."""
+    def learn(self, identity: str, attributes: str) -> bool:
+        """A resource, as the event of that name holds it. False: it is none."""
         if identity not in self._resources:
-            self._resources[identity] = KnownResource(orjson.loads(attributes))
+            try:
+                self._resources[identity] = KnownResource(orjson.loads(attributes))
+            except (orjson.JSONDecodeError, AttributeError, TypeError):
+                return False
+        return True
 
     def span(self, row: Sequence[Any]) -> ReadableSpan:
         """The span of a row.
 
         Raises:
-            ValueError, TypeError, LookupError: it is no row of a span.
+            ValueError, TypeError, LookupError, AttributeError, ArithmeticError: it is no row of a span.
         """
         limits = self._limits
         (

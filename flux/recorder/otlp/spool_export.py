@@ -29,6 +29,8 @@ from flux_postgres_exporter import rows
 
 BATCH_BYTES = 2**21
 """Records' bytes that are put into one request at most: receivers take 4 MiB by default."""
+NO_SPAN = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+"""What comes of a row that is no span's."""
 DOUBTS = 3
 """Times that a request is sent again whose refusal may be the collector's own fault."""
 SIGN_OF_LIFE = 600.0
@@ -166,8 +168,8 @@ class SpoolExport:
             self._ahead.popleft()
             read = None if isinstance(record, Damage) else events.read(record.data)
             if isinstance(read, events.NamedResource):
-                self._spans.learn(read.id, read.attributes)
-                batch.resources[read.id] = read.attributes
+                if self._spans.learn(read.id, read.attributes):
+                    batch.resources[read.id] = read.attributes
             elif read is not None and read.spans:
                 size += record.end - record.place[1]
                 made.extend(self._made(read.spans, batch))
@@ -178,12 +180,12 @@ class SpoolExport:
 
     def _made(self, found: Sequence[Sequence[object]], batch: _Batch) -> Iterator[ReadableSpan]:
         for row in found:
-            if not self._keeps(row):
-                batch.unsampled += 1
-                continue
             try:
-                yield self._spans.span(row)
-            except (ValueError, TypeError, LookupError) as error:
+                if self._keeps(row):
+                    yield self._spans.span(row)
+                else:
+                    batch.unsampled += 1
+            except NO_SPAN as error:
                 self._counter.add(refused=1)
                 self._counter.trouble(f"a span can't be sent: {type(error).__name__}: {error}")
 
@@ -257,10 +259,16 @@ class SpoolExport:
     def _learn_and_count(self, record: Record | Damage) -> int:
         read = None if isinstance(record, Damage) else events.read(record.data)
         if isinstance(read, events.NamedResource):
-            self._spans.learn(read.id, read.attributes)
-            self._position.resources[read.id] = read.attributes
+            if self._spans.learn(read.id, read.attributes):
+                self._position.resources[read.id] = read.attributes
             return 0
-        return 0 if read is None else sum(map(self._keeps, read.spans))
+        return 0 if read is None else sum(map(self._counts, read.spans))
+
+    def _counts(self, row: Sequence[object]) -> bool:
+        try:
+            return self._keeps(row)
+        except NO_SPAN:
+            return True
 
     def _write(self) -> None:
         """A position that can't be written costs no more than sending once more what stands after the old."""

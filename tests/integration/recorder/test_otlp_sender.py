@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.sdk.resources import Resource
 
+from flux.record.events import Resource as NamedResource
+from flux.record.events import Spans
 from flux.recorder.otlp import position as positions
 from flux.recorder.otlp.exports import Exports
 from flux.recorder.otlp.sender import Away, Refused, Sent, sender
@@ -24,6 +27,7 @@ from flux.recorder.otlp.tally import Tally, otlp_status
 from flux.recorder.processor import RecordProcessor
 from flux.recorder.recorder import Recorder
 from flux.recorder.telemetry import RecordingProvider
+from flux_postgres_exporter import rows
 from tests.collector import BAD, BROKEN, BUSY, DENIED, KINDS, Fault, GrpcCollector, HttpCollector, collecting
 from tests.integration.recorder.recorded import recorder
 
@@ -215,3 +219,36 @@ def test_what_was_sent_is_not_sent_again_and_a_copy_of_a_spool_never_is(
     assert position is not None
     assert len(position.resources) == 1
     made.close()
+
+
+def test_values_that_are_no_span_cost_themselves_only(
+    tmp_path: Path, collector: HttpCollector | GrpcCollector
+) -> None:
+    made = spool(tmp_path)
+    write(made, "before")
+    draw = random.Random(7)
+    wrong = [None, -1, 2**63, 1.5, "x", "\0", b"y", [], [1], {}, {"a": []}, True]
+    good = rows.encode(_ended(made))
+    for _ in range(60):
+        row = list(good)
+        for _ in range(draw.randint(1, 3)):
+            row[draw.randrange(len(row))] = draw.choice(wrong)
+        row[rows.NAME] = row[rows.NAME] if row[rows.NAME] != good[rows.NAME] else "wrong"
+        made.journal.write(Spans([tuple(row), tuple(row[: draw.randrange(18)])]), {})
+    made.journal.write(NamedResource("r", "no json"), {})
+    write(made, "after")
+    sending = exports(made, collector, OTEL_TRACES_SAMPLER="traceidratio", OTEL_TRACES_SAMPLER_ARG="0.9999999")
+    assert sending.once(NEVER) is None
+    sending.close()
+    assert {"before", "after"} <= set(collector.names)
+    found = tally(made)
+    assert found.refused > 20
+    assert found.exported == len(collector.names)
+    made.close()
+
+
+def _ended(made: Recorder) -> Any:
+    tracer = RecordingProvider(RecordProcessor(made), Resource({})).get_tracer("t")
+    span = tracer.start_span("good")
+    span.end()
+    return span
