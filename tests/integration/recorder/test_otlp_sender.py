@@ -237,7 +237,9 @@ def test_values_that_are_no_span_cost_themselves_only(
         made.journal.write(Spans([tuple(row), tuple(row[: draw.randrange(18)])]), {})
     made.journal.write(NamedResource("r", "no json"), {})
     write(made, "after")
-    sending = exports(made, collector, OTEL_TRACES_SAMPLER="traceidratio", OTEL_TRACES_SAMPLER_ARG="0.9999999")
+    sending = exports(
+        made, collector, OTEL_TRACES_SAMPLER="traceidratio", OTEL_TRACES_SAMPLER_ARG="0.9999999"
+    )
     assert sending.once(NEVER) is None
     sending.close()
     assert {"before", "after"} <= set(collector.names)
