@@ -8,9 +8,7 @@ is killed.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
-import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +24,7 @@ from flux.runtime.ending import Ending
 from flux.runtime.engine import Invocation, Reply
 from flux.runtime.frames import Header, encode
 from flux.runtime.inflight import InFlight, Run
+from flux.runtime.obituary import died
 from flux.runtime.pulse import PONG_WITHIN, Pulse
 from flux.runtime.stderr import Stderr
 from flux.runtime.thrown import function_error, out_of_memory
@@ -175,7 +174,9 @@ class GuestProcess:
             raise
         if answer["t"] == "failed":
             self.kill("its code does not load", "load")
-            raise function_error(answer.get("error"), deployment, self._bundle)
+            thrown = function_error(answer.get("error"), deployment, self._bundle)
+            out_of_memory(thrown, self._memory_mb)
+            raise thrown
         self._want("ready", answer)
 
     @property
@@ -264,7 +265,10 @@ class GuestProcess:
             except FunctionError as error:
                 await inflight.settle(run)
                 self.served += 1
-                self._see(error)
+                if out_of_memory(error, self._memory_mb) and self.usable:
+                    # What the process still holds may not leave enough for others.
+                    self.retired = True
+                    self._announce()
                 raise
             if run.open:
                 await inflight.settle(run)
@@ -304,16 +308,6 @@ class GuestProcess:
                     self._pulse.ping()
         if not self._dead:
             self._set_alarm(min((run.due for run in self._runs.values()), default=math.inf))
-
-    def _see(self, error: FunctionError) -> None:
-        """Where the function got no more memory the process takes no new invocations: what it holds on to
-        may not leave enough for them."""
-        if out_of_memory(error):
-            limit = f"a process may allocate {self._memory_mb} MiB (memory_mb in flux.toml)"
-            error.message = f"{error.message.rstrip('.') or 'out of memory'}: {limit}."
-            if not (self._dead or self.retired):
-                self.retired = True
-                self._announce()
 
     def _expire(self, run: Run) -> None:
         if run.answer.done():
@@ -418,14 +412,11 @@ class GuestProcess:
             if self.deployment
             else f"The guest {self.name}"
         )
-        code = self._popen.returncode
-        if self._reason is not None:
-            return GuestDied(f"{what} was killed: {self._reason}.")
-        if self._stderr.starved:
-            limit = f": it may allocate {self._memory_mb} MiB (memory_mb in flux.toml)"
-            return GuestDied(f"{what} ran out of memory{limit if self._memory_mb else ''}.")
-        if code is not None and code < 0:
-            with contextlib.suppress(ValueError):
-                return GuestDied(f"{what} was ended by {signal.Signals(-code).name}.")
-        said = f": {self._stderr.last[:200]}" if self._stderr.last else "."
-        return GuestDied(f"{what} ended by itself{'' if code is None else f' (exit code {code})'}{said}")
+        return died(
+            what,
+            reason=self._reason,
+            starved=self._stderr.starved,
+            memory_mb=self._memory_mb,
+            code=self._popen.returncode,
+            said=self._stderr.last,
+        )

@@ -17,6 +17,7 @@ from flux.errors import FunctionError
 from flux.runtime.deployment import Deployment
 
 LONGEST_TEXT = 64 * 1024
+_NO_MEMORY = ("allocation failed", "could not allocate memory")
 _ABSOLUTE = re.compile(r"(?:file://|(?<![\w.:/]))/(?:[^\s/:()\"'`]+/)+(?=[^\s/:()\"'`]+)")
 
 
@@ -52,12 +53,18 @@ def function_error(error: object, deployment: Deployment, bundle: str) -> Functi
     )
 
 
-def out_of_memory(error: FunctionError) -> bool:
-    """Whether the function met the process's memory limit (V8's heap limit ends the process instead)."""
-    return error.error_type == "MemoryError" or (
-        error.error_type == "RangeError"
-        and any(sign in error.message for sign in ("allocation failed", "could not allocate memory"))
-    )
+def out_of_memory(error: FunctionError, memory_mb: int) -> bool:
+    """Whether the function met its process's memory limit (V8's heap limit ends the process instead); the
+    error's message then says which limit that is.
+    """
+    if error.error_type != "MemoryError" and not (
+        error.error_type == "RangeError" and any(sign in error.message for sign in _NO_MEMORY)
+    ):
+        return False
+    if memory_mb:
+        limit = f"a process may allocate {memory_mb} MiB (memory_mb in flux.toml)"
+        error.message = f"{error.message.rstrip('.') or 'out of memory'}: {limit}."
+    return True
 
 
 def clean(text: str, bundle: str) -> str:

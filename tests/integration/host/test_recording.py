@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from opentelemetry.context import get_current
 
-from flux.errors import SpoolFull
+from flux.errors import FunctionError, SpoolFull
 from flux.host.recording import Recording, leaves
 from flux.record.call import CallError, HostCall, Outcome
 from flux.record.events import Call
@@ -320,6 +320,20 @@ async def test_a_one_way_call_with_a_used_number_is_a_warning(record: Record) ->
     end = record.end()
     assert end.logs == []
     assert "the call number 1 was used before" in end.warnings[0]
+
+
+async def test_the_call_after_the_last_one_allowed_ends_the_execution(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flux.host.recording.MOST_CALLS", 2)
+    inner = Answering()
+    recorded = host(record, inner)
+    for n in (1, 2):
+        await recorded.perform(call("sleep", n))
+    with pytest.raises(FunctionError, match="more than 2 host calls"):
+        await recorded.perform(call("sleep", 3))
+    assert inner.asked == ["sleep", "sleep"]
+    assert len(record.end().calls) == 2
 
 
 async def test_after_close_nothing_is_done(record: Record) -> None:
