@@ -1,4 +1,4 @@
-"""The Quart application behind `/_flux/`: health, readiness, the functions, and reading records over HTTP.
+"""The Quart application behind `/_flux/`: health, readiness, metrics, functions, reading records over HTTP.
 
 In dev, on loopback, it is open to the machine's own users: Host and Origin are checked, so that a web page
 can't reach it
@@ -34,11 +34,13 @@ def make_application(
     executor: Executor,
     reader: Reader,
     ready: Callable[[], Awaitable[dict[str, Any]]],
+    metrics: Callable[[str], Awaitable[tuple[bytes, str]]],
 ) -> Quart:
     """Build the application.
 
     Args:
         ready: says whether Postgres answers and the record is whole: `{"ok": bool, ...}`.
+        metrics: takes an Accept header; the page for a Prometheus server, and its content type.
     """
     app = Quart("flux")
 
@@ -78,6 +80,11 @@ def make_application(
     async def readiness() -> Response:
         state = await ready()
         return _json(state, 200 if state["ok"] else 503)
+
+    @app.get("/_flux/metrics")
+    async def metrics_page() -> Response:
+        page, content_type = await metrics(request.headers.get("accept", ""))
+        return Response(page, content_type=content_type)
 
     @app.get("/_flux/api/v1/functions")
     async def functions() -> Response:

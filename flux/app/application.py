@@ -19,6 +19,8 @@ from flux import __version__, semconv
 from flux.api.application import make_application
 from flux.app.child import Child
 from flux.app.keys import with_master_key
+from flux.app.metrics import Metrics, Sources
+from flux.app.watch import Watch
 from flux.config import Config
 from flux.data import install
 from flux.data.database import UserDatabase
@@ -36,7 +38,7 @@ from flux.queue.job import Job, JobResult
 from flux.queue.worker import Worker
 from flux.record.call import CallError, Outcome
 from flux.record.identity import new_id, program_of
-from flux.recorder.drain import AWAY
+from flux.recorder import drain_state
 from flux.recorder.execution import Execution
 from flux.recorder.otlp.settings import Problem, resource_attributes, settings
 from flux.recorder.recorder import Recorder
@@ -66,6 +68,7 @@ class Application:
         executor: runs executions.
         gateway: the ASGI application.
         problems: `OTEL_*` variables that can't be used as they are.
+        metrics: what `/_flux/metrics` says.
     """
 
     config: Config
@@ -76,6 +79,7 @@ class Application:
     gateway: Gateway
     sidecar: Child
     problems: list[Problem]
+    metrics: Metrics
     installation: install.Installation
 
     def __init__(self) -> None:
@@ -164,8 +168,22 @@ class Application:
             dev=config.dev,
         )
         reader = Reader(store, spool_dir=config.spool_dir, redact_columns=config.redact_columns)
-        internal = make_application(config, registry, self.executor, reader, self.ready)
+        self._watch = Watch(store.connect_args, node)
+        self._stack.push_async_callback(self._watch.close)
+        internal = make_application(config, registry, self.executor, reader, self.ready, self._metrics)
         self.gateway = Gateway(config, registry, self.executor, internal)
+        self.metrics = Metrics(
+            Sources(
+                traffic=self.gateway.traffic,
+                executor=self.executor,
+                recorder=recorder,
+                engines=engines,
+                connections=database.pool,
+                sidecar=self.sidecar,
+                spools=config.spool_dir,
+            ),
+            self._watch,
+        )
         if run_jobs:
             self._worker = Worker(store, self._run_job, concurrency=config.job_concurrency, node=node)
 
@@ -257,14 +275,21 @@ class Application:
         return JobResult(ok=error is None, request_id=result.request_id, error=error)
 
     async def ready(self) -> dict[str, Any]:
-        """Whether Postgres answers and the sidecar runs."""
-        try:
-            async with asyncio.timeout(2), self.store.internal() as connection:
-                await connection.execute("SELECT 1")
-            postgres = True
-        except (TimeoutError, *AWAY):
-            postgres = False
-        return {"ok": postgres and self.sidecar.alive, "postgres": postgres, "drain": self.sidecar.alive}
+        """Whether Postgres answers, and the sidecar runs and has been heard of lately; beside them what was
+        dropped and refused so far, for doctor.
+        """
+        postgres = await self._watch.seen() is not None
+        drain = self.sidecar.works(drain_state.read(self.recorder.spool.folder))
+        return {
+            "ok": postgres and drain,
+            "postgres": postgres,
+            "drain": drain,
+            "dropped": self.recorder.dropped,
+            "refused": sum(self.recorder.spool.refusals.values()),
+        }
+
+    async def _metrics(self, accept: str) -> tuple[bytes, str]:
+        return await self.metrics.page(accept)
 
     async def run_jobs(self, stop: asyncio.Event) -> None:
         """Run queued jobs until `stop`."""

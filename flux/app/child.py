@@ -7,7 +7,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import time
 from pathlib import Path
+
+from flux.recorder.drain_state import SILENT, DrainState
 
 log = logging.getLogger("flux.app")
 
@@ -31,6 +34,7 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        self._spawned = 0.0
         self.restarts = 0
         """How often it had to be started again."""
 
@@ -40,6 +44,7 @@ class Child:
         self._task = asyncio.create_task(self._supervise())
 
     async def _spawn(self) -> asyncio.subprocess.Process:
+        self._spawned = time.monotonic()
         return await asyncio.create_subprocess_exec(
             *self._arguments, stdin=asyncio.subprocess.PIPE, start_new_session=True
         )
@@ -57,9 +62,24 @@ class Child:
             self.restarts += 1
 
     @property
+    def _pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    @property
     def alive(self) -> bool:
         """Whether it runs now."""
         return self._process is not None and self._process.returncode is None
+
+    def works(self, said: DrainState | None) -> bool:
+        """Whether it runs, and is not stopped or hung: it says so every second.
+
+        Args:
+            said: its last words; None where it has not come to say any: it has just been started, or starts.
+        """
+        if not self.alive:
+            return False
+        words = time.monotonic() - self._spawned if said is None or said.pid != self._pid else said.silent()
+        return words is None or words < SILENT
 
     async def close(self) -> None:
         """Let it do what is left, then end; after `final_wait` seconds it is killed (the next start goes

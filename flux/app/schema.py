@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flux.config import Config
-from flux.data import push
+from flux.data import install, push
 from flux.store.database import Store
 
 FOLDER = "schema"
@@ -36,9 +36,13 @@ async def push_files(config: Config, store: Store, *, dry_run: bool = False) -> 
 
 
 async def push_project(config: Config, *, dry_run: bool) -> SchemaReport:
-    """The same for a command line that holds no store."""
+    """The same for a command line that holds no store; also puts capture back where somebody took it off."""
     store = await Store.open(config, application_name="flux db push", pool_size=2)
     try:
-        return await push_files(config, store, dry_run=dry_run)
+        report = await push_files(config, store, dry_run=dry_run)
+        if not dry_run:
+            async with store.internal() as connection:
+                await install.install(connection)
+        return report
     finally:
         await store.close()

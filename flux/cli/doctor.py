@@ -11,11 +11,12 @@ from flux.cli.project import project_config
 
 
 @click.command()
+@click.option("--all", "every", is_flag=True, help="Show every check, not only what is not right.")
 @json_option
 @command_errors
-def doctor(as_json: bool) -> None:
-    """Check that everything Flux needs is there and that recording is whole. Exit code 1 if something is
-    not.
+def doctor(every: bool, as_json: bool) -> None:
+    """Check that everything Flux needs is there and that the record is whole. Exit code 1 if something is
+    wrong; what is only worth a look is shown with a `!`.
     """
     from flux.app.doctor import examine
 
@@ -27,6 +28,6 @@ def doctor(as_json: bool) -> None:
         from flux.cli.render.doctor import doctor_page
 
         screen = Screen.of(sys.stdout)
-        screen.print(*doctor_page(report, screen.width))
+        screen.print(*doctor_page(report, screen.width, every=every))
     if not report["ok"]:
         sys.exit(1)

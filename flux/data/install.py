@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -26,11 +27,19 @@ Connection = asyncpg.Connection | PoolConnectionProxy
 
 @dataclass(frozen=True, slots=True)
 class Uncaptured:
-    """A table whose changes are not recorded, and why."""
+    """A table whose changes are not recorded, and why. `lasting`: they can't or shall not be: a foreign
+    table, one of an extension.
+    """
 
     schema: str
     table: str
     reason: str
+    lasting: bool = False
+
+    @property
+    def name(self) -> str:
+        """`schema.table`."""
+        return f"{self.schema}.{self.table}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +59,20 @@ class Installation:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What stands now: tables with capture, those without, and whether the event triggers are there."""
+    """What stands now.
+
+    `captured` names tables (`schema.table`); of them `by_row` costs more on bulk changes, `unlogged` are
+    emptied by a crash of Postgres without a mutation, `late` have a history that begins after the table, with
+    when.
+    `event_triggers` says whether tables made later are captured at once.
+    """
 
     captured: list[str]
     uncaptured: list[Uncaptured]
     event_triggers: bool
+    by_row: list[str]
+    unlogged: list[str]
+    late: dict[str, datetime]
 
 
 async def install(connection: Connection) -> Installation:
@@ -75,7 +93,7 @@ async def install(connection: Connection) -> Installation:
         for row in await connection.fetch(_Q.tables):
             name = f"{row['schema_name']}.{row['table_name']}"
             if reason := _never(row):
-                uncaptured.append(Uncaptured(row["schema_name"], row["table_name"], reason))
+                uncaptured.append(Uncaptured(row["schema_name"], row["table_name"], reason, lasting=True))
                 continue
             try:
                 if await connection.fetchval(_Q.capture_table, row["relation"]):
@@ -91,14 +109,23 @@ async def status(connection: Connection) -> Status:
     captured: list[str] = []
     uncaptured: list[Uncaptured] = []
     for row in await connection.fetch(_Q.tables):
-        reason = _never(row)
-        if reason is None and row["faults"]:
-            reason = f"missing or stale: {', '.join(row['faults'])}"
+        reason = never = _never(row)
+        if never is None and (faults := [*row["faults"], *row["disabled"]]):
+            reason = f"missing or stale: {', '.join(faults)}"
         if reason is None:
             captured.append(f"{row['schema_name']}.{row['table_name']}")
         else:
-            uncaptured.append(Uncaptured(row["schema_name"], row["table_name"], reason))
-    return Status(captured, uncaptured, await _has_event_triggers(connection))
+            uncaptured.append(Uncaptured(row["schema_name"], row["table_name"], reason, never is not None))
+    kinds = {row["name"]: row for row in await connection.fetch(_Q.kinds)}
+    late = {row["name"]: row["at"] for row in await connection.fetch(_Q.late)}
+    return Status(
+        captured,
+        uncaptured,
+        await _has_event_triggers(connection),
+        by_row=[name for name in captured if name in kinds and kinds[name]["by_row"]],
+        unlogged=[name for name in captured if name in kinds and kinds[name]["unlogged"]],
+        late={name: at for name, at in late.items() if name in captured},
+    )
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from flux.recorder import drain_state
 from flux.recorder import folder as folders
 from flux.recorder.batch import Q
 from flux.recorder.drain_state import DrainState
-from flux.recorder.frames import LOCK, Place
+from flux.recorder.frames import DRAINED, LOCK, Place
 from flux.recorder.orphans import unlocked
 from flux.recorder.reader import SpoolReader
 from flux.recorder.waiting import Waiting, waiting, word
@@ -107,8 +107,9 @@ def _status(folder: Path, said: Place, stored: dict[str, tuple[Place, bool]] | N
     place, finished = said, False
     if stored is not None:
         place, finished = stored.get(folder.name, ((0, 0), False))
-    lies = waiting(folder, place)
     orphaned = unlocked(folder)
+    finished = finished or (folder / DRAINED).exists()
+    lies = waiting(folder, place)
     meta, problem, hint = _meta(folder)
     if finished and problem is None:
         if orphaned:

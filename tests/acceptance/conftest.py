@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,6 +150,14 @@ class Project:
                 yield client
         finally:
             assert server.stop() == 0, server.text()
+
+
+def eventually(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    """Wait until something holds that another process brings about."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)
 
 
 def environment(**more: str) -> dict[str, str]:

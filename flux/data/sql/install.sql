@@ -3,10 +3,24 @@
 SELECT flux.adopt_cluster()
 
 -- name: tables
--- Every table of the user's, roots before their partitions, with what is wrong with its capture.
-SELECT t.relation, t.schema_name, t.table_name, t.kind::text, t.extension, flux.capture_faults(t.relation) AS faults
+-- Every table of the user's, roots before their partitions, with what is wrong with its capture; `disabled`: a partition's copies of its
+-- root's triggers that somebody has switched off, which an installation does not touch.
+SELECT t.relation, t.schema_name, t.table_name, t.kind::text, t.extension, flux.capture_faults(t.relation) AS faults,
+       ARRAY(SELECT g.tgname::text FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_proc f ON f.oid = g.tgfoid
+             WHERE g.tgrelid = t.relation AND g.tgparentid <> 0 AND f.pronamespace = 'flux'::regnamespace AND g.tgenabled = 'D') AS disabled
 FROM flux.user_tables t
 ORDER BY t.is_partition, t.schema_name, t.table_name
+
+-- name: kinds
+-- Tables (partitions go with their roots) that are captured row by row, or whose rows a crash of Postgres takes away.
+SELECT t.schema_name || '.' || t.table_name AS name, NOT flux.is_simple(t.relation) AS by_row, c.relpersistence = 'u' AS unlogged
+FROM flux.user_tables t JOIN pg_catalog.pg_class c ON c.oid = t.relation
+WHERE NOT t.is_partition
+
+-- name: late
+-- Tables whose mutations don't reach back to the table's beginning, or have a gap: since when they are whole.
+SELECT schema_name || '.' || table_name AS name, max(at) AS at FROM flux.epochs
+WHERE reason NOT IN ('created', 'dropped') GROUP BY 1
 
 -- name: capture_table
 SELECT flux.capture_table($1, 'installed'), flux.note_membership($1)

@@ -1,0 +1,184 @@
+"""What doctor asks of Postgres: the server, its settings, Flux's tables in it, and whether every change is
+captured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from flux.app import watch
+from flux.app.doctor.check import Check, fine, warning, wrong
+from flux.app.doctor.words import counted, duration, some
+from flux.app.watch import Q
+from flux.config import Config
+from flux.data import install, push
+from flux.store.database import Store
+
+OWN_CONNECTIONS = 12
+"""What a serving process may hold besides `pool_size`."""
+SKEWED, WRONG = 1.0, 30.0
+"""Seconds that a clock may be off before it is worth a look, and before it is wrong."""
+LATE = 60.0
+"""Seconds that a due job may wait while somebody serves."""
+FEW_DAYS = 3
+
+_DANGERS = {
+    ("fsync", "off"): "a crash of the machine can destroy the whole database",
+    ("full_page_writes", "off"): "a crash of the machine can leave torn pages",
+    ("synchronous_commit", "off"): "a crash of Postgres takes back what it said was committed",
+}
+
+
+async def _postgres(config: Config, store: Store) -> Check:
+    async with store.internal() as connection:
+        version = (await connection.fetchval("SHOW server_version")).split()[0]
+    where = "embedded" if store.embedded else "from DATABASE_URL"
+    return fine("postgres", f"{version}, {where}", f"{version}, {where}")
+
+
+async def _settings(config: Config, store: Store) -> Check:
+    async with store.internal() as connection:
+        found = {row["name"]: row["setting"] for row in await connection.fetch(Q.settings)}
+        overrides = await connection.fetch(Q.overrides)
+        nodes = max(1, len(await connection.fetch(Q.nodes, watch.SILENT)))
+    bad = [f"{name} = {value}: {why}" for (name, value), why in _DANGERS.items() if found.get(name) == value]
+    bad += [f"{row['setting']} for {row['role']}" for row in overrides]
+    if bad:
+        hint = (
+            "Switch it on: ALTER SYSTEM RESET …; SELECT pg_reload_conf(); (of a role: ALTER ROLE … RESET …)"
+        )
+        return wrong("settings", "; ".join(bad), hint)
+    room = int(found["max_connections"]) - int(found["superuser_reserved_connections"])
+    wanted = nodes * (config.pool_size + OWN_CONNECTIONS)
+    if wanted > room:
+        detail = f"{nodes} serving process(es) may want {wanted} connections, the server has {room}"
+        return warning("settings", detail, "Raise max_connections, or lower pool_size in flux.toml.")
+    if found.get("autovacuum") == "off":
+        hint = "Switch it on: ALTER SYSTEM RESET autovacuum; SELECT pg_reload_conf();"
+        return warning("settings", "autovacuum = off: flux.jobs and the indexes grow without end", hint)
+    return fine("settings", "fsync, full_page_writes and synchronous_commit are on")
+
+
+async def _migrations(config: Config, store: Store) -> Check:
+    async with store.internal() as connection:
+        row = await connection.fetchrow(Q.applied_migrations)
+    return fine("migrations", f"{row['count']} applied, the newest {row['newest']}")
+
+
+async def _role(config: Config, store: Store) -> Check:
+    if store.protected:
+        return fine("role", "functions run as flux_app, which owns nothing")
+    return wrong(
+        "role",
+        "functions run as the database's owner: the record is unprotected against them",
+        "Connect as a role with CREATEROLE once, so that Flux can make flux_app.",
+    )
+
+
+async def _partitions(config: Config, store: Store) -> Check:
+    async with store.internal() as connection:
+        days = await connection.fetchval(Q.days_ahead)
+        live = [row for row in await connection.fetch(Q.nodes, watch.SILENT) if row["silent"] is None]
+    if days < FEW_DAYS and live:
+        return warning(
+            "partitions",
+            f"made for {days} days, today included: the first write of a day has to make its own",
+            "A server makes them each hour for a week ahead. See its log for what keeps it from that.",
+        )
+    return fine("partitions", f"made for {days} days, today included" if days else "made at the next start")
+
+
+async def _clock(config: Config, store: Store) -> Check:
+    async with store.internal() as connection:
+        here = await watch.clock_offset(connection)
+        found = await connection.fetch(Q.nodes, watch.SILENT)
+    offsets = {"this machine": here}
+    for row in found:
+        if row["silent"] is None and row["clock_offset_ms"] is not None:
+            offsets[f"node {row['id'][:8]} on {row['host']}"] = row["clock_offset_ms"] / 1e3
+    worst = max(offsets, key=lambda name: abs(offsets[name]))
+    off = offsets[worst]
+    if abs(off) < SKEWED:
+        return fine("clock", f"within {max(abs(off) * 1000, 1):.0f} ms of Postgres'", "clocks agree")
+    detail = f"{worst} is {duration(abs(off))} {'ahead of' if off > 0 else 'behind'} Postgres"
+    hint = "Set the clocks by NTP: executions bear their node's time, mutations that of Postgres."
+    return (wrong if abs(off) >= WRONG else warning)("clock", detail, hint)
+
+
+async def _schema(config: Config, store: Store) -> Check:
+    async with store.internal() as connection:
+        plan = await push.plan(connection, config.root / "schema")
+    if plan.drifted:
+        return wrong("schema", plan.drifted[0].message, "Put the change into a new file.")
+    if plan.pending:
+        names = ", ".join(file.name for file in plan.pending)
+        return warning("schema", f"not applied yet: {names}", "Apply: flux db push")
+    return fine("schema", "every file is applied")
+
+
+async def _capture(config: Config, store: Store) -> Check:
+    async with store.internal() as connection:
+        status = await install.status(connection)
+    missing = [table for table in status.uncaptured if not table.lasting]
+    if missing:
+        tables = some([f"{table.name} ({table.reason})" for table in missing])
+        hint = "Restart the server or run `flux db push`: both put capture on again."
+        if not status.event_triggers or any("!flux_capture" in table.reason for table in missing):
+            hint += ' A trigger that stays off: ALTER TABLE … ENABLE ALWAYS TRIGGER "…".'
+        return wrong("capture", f"changes are not recorded: {tables}", hint)
+    foreign = [table.name for table in status.uncaptured if "foreign" in table.reason]
+    if foreign:
+        detail = f"changes of foreign tables can't be recorded here: {some(foreign)}"
+        return warning("capture", detail, "Let Flux record them in the database where they are.")
+    if status.unlogged:
+        detail = f"a crash of Postgres empties unlogged tables without a mutation: {some(status.unlogged)}"
+        return warning("capture", detail, "Make them ordinary: ALTER TABLE … SET LOGGED")
+    parts = [counted(len(status.captured), "table")]
+    if status.by_row:
+        parts.append(
+            f"{len(status.by_row)} row by row, for their triggers or partitions: {some(status.by_row)}"
+        )
+    if status.late:
+        name = max(status.late, key=lambda name: status.late[name])
+        since = f"{status.late[name]:%Y-%m-%d %H:%M} UTC"
+        parts.append(f"{len(status.late)} older than their history, the newest {name} (whole since {since})")
+    parts.append(
+        "new ones as they are made" if status.event_triggers else "new ones at `flux db push` and start"
+    )
+    return fine("capture", "; ".join(parts), f"{parts[0]}, every change recorded")
+
+
+async def jobs(config: Config, store: Store) -> Check:
+    """Whether jobs are done."""
+    async with store.internal() as connection:
+        found = await connection.fetchrow(Q.jobs)
+        failed = await connection.fetchrow(Q.newest_failed_job)
+        live = [row for row in await connection.fetch(Q.nodes, watch.SILENT) if row["silent"] is None]
+    counts = {state: found[state] for state in ("queued", "delayed", "running", "failed") if found[state]}
+    text = ", ".join(f"{count} {state}" for state, count in counts.items()) or "none wait"
+    if found["stuck"]:
+        hint = "Start a server: it takes them over." if not live else "Restart the servers; see their logs."
+        return wrong("jobs", f"{text}; {found['stuck']} are held by a worker that is gone", hint)
+    if found["failed_today"]:
+        detail = f"{text}; {found['failed_today']} ran out of attempts today, the newest {failed['name']}"
+        if failed["message"]:
+            detail += f": {failed['message']}"
+        seen = failed["last_request_id"]
+        return warning("jobs", detail, f"flux why {seen[:8]}" if seen else None)
+    if found["oldest"] > LATE and live:
+        detail = f"{text}; the oldest has been due for {duration(found['oldest'])}"
+        return warning("jobs", detail, "The workers don't keep up: raise job_concurrency, or add a server.")
+    return fine("jobs", text, text)
+
+
+LOOKS: dict[str, dict[str, Callable[[Config, Store], Awaitable[Check]]]] = {
+    "postgres": {
+        "postgres": _postgres,
+        "settings": _settings,
+        "migrations": _migrations,
+        "role": _role,
+        "partitions": _partitions,
+        "clock": _clock,
+    },
+    "tables": {"schema": _schema, "capture": _capture},
+}
