@@ -67,7 +67,9 @@ _interned: dict[int, tuple[Resource, str]] = {}
 
 
 def encode(span: ReadableSpan) -> SpanRow:
-    """The span as it stands now. A span that has not ended gets a duration of 0."""
+    """The span as it stands now. One that has not ended has a duration of 0, and so has one whose clock was
+    set back before its end.
+    """
     context = span.context
     parent = span.parent
     start = span.start_time or 0
@@ -84,7 +86,7 @@ def encode(span: ReadableSpan) -> SpanRow:
         span.name,
         span.kind._value_,
         start,
-        0 if end is None else end - start,
+        0 if end is None else max(end - start, 0),
         status.status_code._value_,
         status.description,
         _plain(attributes),

@@ -237,13 +237,16 @@ class Application:
 
         live = Live(
             request_id=execution.request_id,
-            session=self.database.session(execution.request_id, execution.day, deadline=deadline),
+            session=self.database.session(
+                execution.request_id, execution.day, deadline=deadline, now_ns=execution.now
+            ),
             fetch=self._fetch,
             jobs=self._jobs,
             secrets=self._secrets,
             invoke=invoke,
+            clock=execution.now,
         )
-        return Recording(live, execution, context)
+        return Recording(live, execution, context, clock=execution.now)
 
     async def _run_job(self, job: Job) -> JobResult:
         result = await self.executor.execute(

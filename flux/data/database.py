@@ -6,6 +6,8 @@ Opened once by the application (flux.app); `schema_changed` is called after a sc
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 from flux.data.pool import Pool
@@ -70,15 +72,23 @@ class UserDatabase:
         pool.release(await pool.acquire(None))
         return cls(pool, pooled=pooled)
 
-    def session(self, request_id: str, day: str, *, deadline: float | None = None) -> Session:
+    def session(
+        self,
+        request_id: str,
+        day: str,
+        *,
+        deadline: float | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> Session:
         """A session for one execution.
 
         Args:
             request_id: 32 hex digits.
             day: YYYY-MM-DD, UTC.
             deadline: on the event loop's clock: until when its calls may wait for a connection.
+            now_ns: the execution's clock.
         """
-        return Session(self.pool, request_id, day, pooled=self._pooled, deadline=deadline)
+        return Session(self.pool, request_id, day, pooled=self._pooled, deadline=deadline, now_ns=now_ns)
 
     def schema_changed(self) -> None:
         """Tables or types are other ones now: drop what was prepared for the old ones."""

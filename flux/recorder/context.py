@@ -5,6 +5,7 @@ The executor and Recording put them in; the span processor looks them up in a sp
 
 from __future__ import annotations
 
+from time import time_ns
 from typing import cast
 
 from opentelemetry.context import Context, create_key, get_current, set_value
@@ -23,6 +24,15 @@ def with_execution(context: Context | None, execution: Execution) -> Context:
 def with_call(context: Context | None, seq: int) -> Context:
     """`context` inside the host call numbered `seq`."""
     return set_value(CALL_KEY, seq, context)
+
+
+def now_in(context: Context | None) -> int:
+    """The time of what is about to happen in `context` (None: the current one), ns since the epoch: its
+    execution's, else the wall clock's.
+    """
+    where = get_current() if context is None else context
+    execution = cast("Execution | None", where.get(EXECUTION_KEY))
+    return time_ns() if execution is None or execution.ended else execution.now()
 
 
 def current_execution() -> Execution | None:

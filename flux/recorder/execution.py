@@ -49,6 +49,7 @@ class Execution:
         "_open",
         "_originals",
         "_spans",
+        "_timeline",
         "_transactions",
         "_warnings",
         "arrival",
@@ -69,6 +70,7 @@ class Execution:
         self.record = arrival.record
         self.ended = False
         self._began = journal.ticks()
+        self._timeline = arrival.started_ns - self._began
         self._next = 1
         self._open: dict[int, tuple[Call, int]] = {}
         self._done: list[Call] = []
@@ -79,6 +81,12 @@ class Execution:
         self._attempts: list[Attempt] = []
         self._spans: list[Span] = []
         self._warnings: list[str] = []
+
+    def now(self) -> int:
+        """The execution's own time, ns since the epoch: the wall clock's at its start, carried on by the
+        monotonic one. So nothing in it comes before what caused it when the wall clock is set.
+        """
+        return self._timeline + self._journal.ticks()
 
     def start(self, call: HostCall, parent_span_id: str | None) -> None:
         """A host call begins: gives it its `seq` and its started number."""
@@ -97,7 +105,7 @@ class Execution:
             kept,
             "unknown",
             journal.number(),
-            journal.clock(),
+            self.now(),
             tx=None if call.tx is None else self._transactions.get(call.tx),
             arguments_size=size,
             parent_span_id=parent_span_id,
@@ -168,7 +176,7 @@ class Execution:
             kept, size = cut(kept, redaction)
             if size is not None:
                 self.warn(f"The fields of log line {seq} were cut: {size} bytes.")
-        line = LogLine(seq, self._journal.clock(), level, cut_text(message, redaction), kept, span_id)
+        line = LogLine(seq, self.now(), level, cut_text(message, redaction), kept, span_id)
         if kept is not fields:
             original(self._originals, line, "fields", fields)
         self._lines += 1

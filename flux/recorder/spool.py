@@ -1,7 +1,7 @@
 """The writer's side of the spool: records appended to local files, there before an answer leaves.
 
-One `os.write` an append, so a record is whole in the kernel's hands (and survives kill -9) or refused. The
-Recorder is its only caller; the reader's side is `reader.py`.
+One `os.write` an append: once it has returned, the record is whole in the kernel's hands, safe from kill -9.
+The Recorder is its only caller; the reader's side is `reader.py`.
 """
 
 from __future__ import annotations

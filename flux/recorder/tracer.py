@@ -24,6 +24,9 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Span, Tracer
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.util import types
+
+from flux.recorder.context import now_in
 
 _PLAIN = frozenset({str, int, float, bool})
 _RECORDED = TraceFlags(TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID)
@@ -59,11 +62,19 @@ class RecordedSpan(Span):
         """As the SDK's; the processor gets this span and not a copy, unless others listen."""
         processor = cast(Any, self._span_processor)
         if self._end_time is not None or processor._span_processors:
-            super().end(end_time)
+            super().end(self._now() if end_time is None else end_time)
             return
-        self._end_time = time_ns() if end_time is None else end_time
+        self._end_time = self._now() if end_time is None else end_time
         cast(BoundedAttributes, self._attributes)._immutable = True
         processor.on_end(self)
+
+    def add_event(self, name: str, attributes: types.Attributes = None, timestamp: int | None = None) -> None:
+        """As the SDK's, in the execution's time."""
+        super().add_event(name, attributes, self._now() if timestamp is None else timestamp)
+
+    def _now(self) -> int:
+        execution = self.__dict__.get("flux_execution")
+        return time_ns() if execution is None else cast(int, execution.now())
 
 
 class RecordingTracer(Tracer):
@@ -90,11 +101,15 @@ class RecordingTracer(Tracer):
     ) -> api.Span:
         """Start a span; see `Tracer.start_span`. A dict of plain attributes is taken over, not copied."""
         around = api.get_current_span(context)
+        if start_time is None:
+            start_time = now_in(context)
         if links or (attributes and not _PLAIN.issuperset(map(type, attributes.values()))):
             made = super().start_span(
                 name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
             )
             made.__dict__["origin_flags"] = _origin(around)
+            if isinstance(made, Span):
+                made.__class__ = RecordedSpan  # it ends in its execution's time as the others do
             return made
         parent: SpanContext | None = around.get_span_context()
         if parent is None or not parent.is_valid:
@@ -120,7 +135,7 @@ class RecordingTracer(Tracer):
         own["_links"] = BoundedList(None)
         own["_record_exception"] = record_exception
         own["_set_status_on_exception"] = set_status_on_exception
-        own["_start_time"] = time_ns() if start_time is None else start_time
+        own["_start_time"] = start_time
         if parent is not None:
             own["origin_flags"] = _origin(around)
         cast(Any, self.span_processor).on_start(span, parent_context=context)

@@ -30,7 +30,7 @@ from flux.errors import (
 from flux.host.protocol import Host
 from flux.record.events import Arrival, Failure
 from flux.record.identity import day_of
-from flux.recorder.context import with_execution
+from flux.recorder.context import now_in, with_execution
 from flux.recorder.execution import Execution
 from flux.recorder.recorder import Recorder
 from flux.runtime import failures
@@ -105,7 +105,9 @@ class Executor:
             SpoolError: the execution can't be recorded (SpoolFull: no room); its answer must be a 503.
         """
         began = self._monotonic()
-        started_ns = self._clock()
+        # What is invoked begins in its caller's time.
+        nested = request.trigger == "invoke" and request.parent_request_id is not None
+        started_ns = now_in(request.context) if nested else self._clock()
         served = self._registry.get(request.function) if request.function else None
         random = self._entropy(48)
         seed, request_id = random[:32], random[32:].hex()

@@ -12,12 +12,14 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from flux.recorder.context import with_execution
 from flux.recorder.recorder import Recorder
 from flux.recorder.redaction import Redaction
 from flux.recorder.seal import Sealer
 from flux.recorder.spool import Spool
 from flux.recorder.telemetry import setup
 from flux.recorder.tracer import RecordingTracer
+from tests.integration.recorder.recorded import opened
 
 
 @pytest.fixture
@@ -47,6 +49,30 @@ def _use(tracer: Any, parent: Context, **more: Any) -> Span:
     span.set_attribute("too late", 1)
     assert isinstance(span, Span)
     return span
+
+
+@pytest.mark.parametrize("links", [[], [Link(SpanContext(5, 6, is_remote=True))]])
+def test_the_spans_of_an_execution_are_in_its_time_though_the_wall_clock_is_set_back(
+    provider: TracerProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: list[Link]
+) -> None:
+    start, ticks = 1_800_000_000_000_000_000, iter(range(1_000, 100_000, 1_000))
+    spool = Spool.create(tmp_path / "own", "b" * 32, limit=2**24)
+    recorder = Recorder(spool, Sealer(bytes(32)), Redaction((), ()), ticks=ticks.__next__)
+    execution = opened(recorder, started_ns=start)
+    monkeypatch.setattr("flux.recorder.context.time_ns", lambda: 1)
+    monkeypatch.setattr("flux.recorder.tracer.time_ns", lambda: 1)
+    tracer = provider.get_tracer("scope", "1")
+    context = with_execution(Context(), execution)
+    span: Any = tracer.start_span("inside", context=context, links=links)
+    span.add_event("happened")
+    span.end()
+    times = [span.start_time, span.events[0].timestamp, span.end_time]
+    assert times == sorted(times)
+    assert start < times[0] < times[2] < start + 100_000
+    outside: Any = tracer.start_span("outside", context=Context(), links=links)
+    outside.end()
+    assert outside.start_time == 1
+    recorder.close()
 
 
 @pytest.mark.parametrize("flags", [0, 1, 3])
