@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -93,13 +94,20 @@ class Session:
     ) -> None:
         self._pool = pool
         self._request_id = request_id
-        self._context = context.context(request_id, day)
-        self._prefix = context.prefix(self._context)
+        self._day = day
         self._pooled = pooled
         self._deadline = deadline
         self._now_ns = now_ns
         self._transactions: dict[int, Transaction] = {}
         self._closed = False
+
+    @cached_property
+    def _context(self) -> str:
+        return context.context(self._request_id, self._day)
+
+    @cached_property
+    def _prefix(self) -> bytes:
+        return context.prefix(self._context)
 
     async def perform(self, call: HostCall) -> Outcome:
         """Do a db.* call, or queue.push with `tx`.

@@ -18,7 +18,8 @@ CALL_KEY = create_key("flux.call")
 
 def with_execution(context: Context | None, execution: Execution) -> Context:
     """`context` (None: the current one) inside `execution`, outside any host call of another."""
-    return set_value(CALL_KEY, None, set_value(EXECUTION_KEY, execution, context))
+    outer = get_current() if context is None else context
+    return Context({**outer, EXECUTION_KEY: execution, CALL_KEY: None})
 
 
 def with_call(context: Context | None, seq: int) -> Context:
