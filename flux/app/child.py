@@ -57,8 +57,12 @@ class Child:
                 return
             log.error("%s ended with code %s; the spool waits; starting it again", self._name, code)
             await asyncio.sleep(pause)
+            if self._closing:
+                return
             pause = min(pause * 2, LONGEST_PAUSE)
             self._process = await self._spawn()
+            if self._closing:
+                self._release()
             self.restarts += 1
 
     @property
@@ -88,10 +92,14 @@ class Child:
         self._closing = True
         if self._process is None or self._task is None:
             return
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        self._release()
         try:
-            await asyncio.wait_for(self._process.wait(), self._final_wait)
+            await asyncio.wait_for(asyncio.shield(self._task), self._final_wait)
         except TimeoutError:
             self._process.kill()
-        await self._task
+            await self._task
+
+    def _release(self) -> None:
+        """Let it see that the server is gone."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()

@@ -126,7 +126,7 @@ class Exports:
                 return answer.result(LOOK)
             except TimeoutError:
                 self._bound()
-                self._counter.flush()
+                self._flush()
 
     def close(self) -> None:
         """Write down how far it is and let go. Idempotent."""

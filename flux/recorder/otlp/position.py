@@ -24,6 +24,8 @@ from flux.recorder.frames import DRAINED, POSITION, POSITION_FORMAT, Place, segm
 FILE, LOCK = "otlp", "otlp.lock"
 RETAINED = 24 * 3600.0
 """Seconds that spans wait where no process sends them."""
+SILENT = 60.0
+"""Seconds without a word of whoever sends after which nobody is taken to: it is said every ten."""
 PATIENCE = 4
 """Times `limit` that they may take up there."""
 
@@ -121,10 +123,13 @@ def needed(folder: Path) -> int | None:
     if position is None or position.finished:
         return None
     try:
-        if time.time() - (folder / FILE).stat().st_mtime > RETAINED:
-            return None
+        silent = time.time() - (folder / FILE).stat().st_mtime
     except OSError:
         return None
+    if silent > RETAINED:
+        return None
+    if silent < SILENT:
+        return position.segment
     left = PATIENCE * position.limit
     least = None
     for number in reversed(held(folder, position)):

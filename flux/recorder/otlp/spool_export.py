@@ -33,7 +33,7 @@ NO_SPAN = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 """What comes of a row that is no span's."""
 DOUBTS = 3
 """Times that a request is sent again whose refusal may be the collector's own fault."""
-SIGN_OF_LIFE = 600.0
+SIGN_OF_LIFE = 10.0
 REFUSALS = 64
 """Refusals of one batch after which what is still refused is not split any further."""
 
