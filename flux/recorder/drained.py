@@ -122,6 +122,9 @@ class DrainedSpool:
         """Store what has come since, at most about BATCH_ROWS rows; how many units that was. 0: nothing is
         there.
 
+        A segment that was left for an empty one is passed, so that it can be deleted: on a full disk that is
+        what makes room.
+
         Where the writer is gone and the end is reached, what is open is stored as interrupted and the spool
         is finished.
 
@@ -129,7 +132,8 @@ class DrainedSpool:
             Moved: another drain was quicker.
         """
         batch, self._ahead = self._ahead or await self._gather(), None
-        if not batch.units and not batch.finished:
+        passed = batch.end[0] > self._committed[0] > 0
+        if not batch.units and not batch.finished and not passed:
             if self._ticks() - self._looked >= LOOK:
                 self._looked = self._ticks()
                 await self._delete_segments()

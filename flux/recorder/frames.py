@@ -1,8 +1,9 @@
 """The spool's files: where they lie and how a record stands in them. Writer, reader and drain share this.
 
 `.flux/spool/<node id>/` holds `lock` (flocked by the owner), `meta.json`, `position` (how far Postgres has
-it, for the writer's eyes), `drained` once it has all of a spool whose writer is gone, and segments
-`<n>.seg`. A frame is `u32be magic | u32be length | u32be crc32 | msgpack of one Event`.
+it, for the writer's eyes), `reserve` (room for what is under way), `drained` once it has all of a spool whose
+writer is gone, and segments `<n>.seg`. A frame is `u32be magic | u32be length | u32be crc32 | msgpack of one
+Event`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ HEAD = struct.Struct(">III")
 LARGEST = 512 * 2**20
 """Longest record in bytes: more in a length field is damage."""
 
-LOCK, META, POSITION, DRAINED = "lock", "meta.json", "position", "drained"
+LOCK, META, POSITION, RESERVED, DRAINED = "lock", "meta.json", "position", "reserve", "drained"
 POSITION_FORMAT = struct.Struct(">QQ")
 """The position file: segment, offset."""
 

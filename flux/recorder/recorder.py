@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from opentelemetry.sdk.trace import ReadableSpan
 
+from flux.errors import SpoolError
 from flux.record.events import Arrival, Deployed, Spans
 from flux.recorder.execution import Execution
 from flux.recorder.journal import Journal
@@ -15,6 +20,12 @@ from flux.recorder.redaction import Redaction
 from flux.recorder.scrub import Originals, original
 from flux.recorder.seal import Sealer
 from flux.recorder.spool import Spool
+
+log = logging.getLogger(__name__)
+
+MOST_OWED = 1000
+PAY_EVERY = 0.25
+"""Seconds between two tries to write what could not be written."""
 
 
 class Recorder:
@@ -38,6 +49,8 @@ class Recorder:
     ) -> None:
         self.journal = Journal(spool, sealer, redaction, clock=clock, ticks=ticks)
         self.spool = spool
+        self._owed: deque[Callable[[], object]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self.dropped = 0
         """Spans of no execution that the spool could not take; nothing else is ever dropped."""
 
@@ -88,7 +101,35 @@ class Recorder:
 
     def close(self) -> None:
         """Let go of the spool. Idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._pay()
         self.spool.close()
+
+    def owe(self, end: Callable[[], object]) -> None:
+        """Write the end of an execution as soon as there is room.
+
+        Args:
+            end: called until it raises no SpoolError. Beyond MOST_OWED the oldest is given up: that execution
+                will be `interrupted`.
+        """
+        if len(self._owed) >= MOST_OWED:
+            self._owed.popleft()
+            log.error("an execution's end could not be recorded; it will show as interrupted")
+        self._owed.append(end)
+        if self._timer is None:
+            self._pay()
+
+    def _pay(self) -> None:
+        self._timer = None
+        while self._owed:
+            try:
+                self._owed[0]()
+            except SpoolError:
+                with contextlib.suppress(RuntimeError):  # no loop runs: close() tries once more
+                    self._timer = asyncio.get_running_loop().call_later(PAY_EVERY, self._pay)
+                return
+            self._owed.popleft()
 
     def _redact(self, arrival: Arrival, originals: Originals) -> None:
         redaction = self.journal.redaction

@@ -7,6 +7,7 @@ The Recorder is its only caller; the reader's side is `reader.py`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import threading
@@ -17,8 +18,19 @@ from typing import Literal
 
 from flux.errors import SpoolError, SpoolFull, Unconfirmed
 from flux.recorder import folder as folders
-from flux.recorder.frames import LARGEST, POSITION, POSITION_FORMAT, Place, frame, segment_path, segments
+from flux.recorder import reserve
+from flux.recorder.frames import (
+    LARGEST,
+    POSITION,
+    POSITION_FORMAT,
+    RESERVED,
+    Place,
+    frame,
+    segment_path,
+    segments,
+)
 from flux.recorder.otlp import position as otlp
+from flux.recorder.reserve import Reserve
 
 SEGMENT = 64 * 2**20
 RESERVE = 8
@@ -59,7 +71,14 @@ class Spool:
         self._lock = threading.Lock()
         self.appends = self.appended_bytes = 0
         self.refusals = {"limit": 0, "disk": 0}
+        self._reserve = Reserve(claim.folder / RESERVED, min(limit // RESERVE, reserve.MOST))
+        try:
+            # There from the first: on a full disk the drain could not make it.
+            (claim.folder / POSITION).write_bytes(POSITION_FORMAT.pack(0, 0))
+        except OSError as error:
+            raise self._refused(error) from error
         self._next_segment()
+        self._reserve.fill()
         here = weakref.WeakMethod(self._forked)
         os.register_at_fork(after_in_child=lambda: (forked := here()) is not None and forked())
 
@@ -144,6 +163,25 @@ class Spool:
                     f"(limit {self.limit}).",
                     "See whether Postgres can be reached; `spool_limit` in flux.toml sets the limit.",
                 )
+        try:
+            if begins and not self._reserve.fill():
+                raise SpoolFull("The disk has room for what is under way only.", "Free some space.")
+            try:
+                self._put(framed, length)
+            except SpoolFull:
+                if begins or not self._reserve.takes(length):
+                    raise
+                self._reserve.give()
+                self._put(framed, length)
+        except SpoolError as error:
+            self.refusals["disk"] += 1
+            if isinstance(error, SpoolFull):
+                self._leave_segment()
+            raise
+        self.appends += 1
+        self.appended_bytes += length
+
+    def _put(self, framed: bytes, length: int) -> None:
         if self._size and self._size + length > self._segment_bytes:
             self._next_segment()
         try:
@@ -151,12 +189,15 @@ class Spool:
         except OSError as error:
             raise self._refused(error) from error
         if written != length:
-            self.refusals["disk"] += 1
             self._take_back()
             raise SpoolFull("The disk has no room for another record.", "Free some space.")
         self._size += length
-        self.appends += 1
-        self.appended_bytes += length
+
+    def _leave_segment(self) -> None:
+        """The disk is full: begin another file, so that this one can be deleted once Postgres has it."""
+        if self._size:
+            with contextlib.suppress(SpoolError):
+                self._next_segment()
 
     async def settle(self) -> None:
         """Wait until everything appended so far is as durable as the spool was asked to be.
@@ -259,7 +300,6 @@ class Spool:
             ) from error
 
     def _refused(self, error: OSError) -> SpoolError:
-        self.refusals["disk"] += 1
         if error.errno in _NO_ROOM:
             return SpoolFull(
                 f"The disk has no room for another record: {error.strerror}.", "Free some space."

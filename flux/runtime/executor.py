@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from opentelemetry import trace
@@ -25,6 +26,7 @@ from flux.errors import (
     Overloaded,
     RuntimeFault,
     SpoolError,
+    SpoolFull,
     Unconfirmed,
 )
 from flux.host.protocol import Host
@@ -321,19 +323,36 @@ class Executor:
             root.set_attribute(semconv.ERROR_TYPE, failure.type)
         duration = self._monotonic() - began
         root.end()
-        execution.end(
-            status=status,
-            outcome=outcome,
-            output=reply.body if reply is not None else None,
-            output_kind=kind,
-            response_headers=headers,
-            error=failure,
-            guest=guest,
-            invocation=invocation,
-            duration_ns=duration,
-        )
         try:
+            execution.end(
+                status=status,
+                outcome=outcome,
+                output=reply.body if reply is not None else None,
+                output_kind=kind,
+                response_headers=headers,
+                error=failure,
+                guest=guest,
+                invocation=invocation,
+                duration_ns=duration,
+            )
             await self._recorder.settle()
+        except SpoolFull as error:
+            execution.warn(f"It ended {outcome} with {status}, which could not be recorded: {error.message}")
+            status, outcome, kind, headers, failure = 503, "error", "json", [], failures.UNRECORDED
+            body = self.error_document(failure, execution.request_id)
+            self._recorder.owe(
+                partial(
+                    execution.end,
+                    status=status,
+                    outcome=outcome,
+                    error=failure,
+                    guest=guest,
+                    invocation=invocation,
+                    duration_ns=duration,
+                )
+            )
+            if request.trigger != "http":
+                raise
         except Unconfirmed as error:
             if request.trigger == "http":
                 self._unconfirmed(error, root)

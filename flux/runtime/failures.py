@@ -20,6 +20,13 @@ UNCONFIRMED = Failure(
 )
 """What a client is told where `durability = "postgres"` could not be kept."""
 
+UNRECORDED = Failure(
+    type="Unrecorded",
+    message="The request ran, but the server has no room to record its answer. What it did may stand: "
+    "look it up by its request_id before you send it again.",
+)
+"""What a client is told, and its record later, where the end of an execution could not be written."""
+
 
 def explain(error: RuntimeFault | NotFound) -> tuple[int, Failure]:
     """The HTTP status and the recorded failure for an error out of the runtime."""
