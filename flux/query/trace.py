@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import date
 from typing import Any
 
-from asyncpg import Connection
+from asyncpg import Connection, Record
 
 from flux.query import shapes, silent
 from flux.query.find import Found
+from flux.query.partition import of_day
 from flux.query.parts import Columns, Parts
 from flux.query.queries import Q
 from flux.query.shapes import Shape
@@ -24,14 +26,15 @@ async def load(connection: Connection[Any], found: Found) -> Shape:
         An execution in full with `spans, host_calls, mutations, logs, warnings`; `children` holds the same
         for each execution that it invoked, in order of their start.
     """
-    rows = await connection.fetch(Q.trace, found.request_id, found.day)
+    rows = await connection.fetch(of_day(Q.trace, found.day), found.request_id, found.day)
     parts = Parts(rows)
     if found.unrecorded is not None or any(
         call["op"] in ("invoke", "queue.push") for call in parts.of(found.request_id, "host_call")
     ):
         below = await connection.fetch(Q.descendants, found.request_id, found.day, MOST_CHILDREN)
         if below:
-            rows += await connection.fetchmany(Q.trace, [(row["request_id"], row["day"]) for row in below])
+            for day, ids in _by_day(below).items():
+                rows += await connection.fetchmany(of_day(Q.trace, day), [(each, day) for each in ids])
             parts = Parts(rows)
     documents: dict[str, Shape] = {}
     executions = parts.executions
@@ -56,6 +59,13 @@ async def load(connection: Connection[Any], found: Found) -> Shape:
         if parent is not None and request_id != found.request_id:
             parent["children"].append(document)
     return documents[found.request_id]
+
+
+def _by_day(rows: Iterable[Record]) -> dict[date, list[str]]:
+    found: dict[date, list[str]] = {}
+    for row in rows:
+        found.setdefault(row["day"], []).append(row["request_id"])
+    return found
 
 
 def attribute(rows: Iterable[Columns], host_calls: list[Shape]) -> list[Shape]:

@@ -1,10 +1,7 @@
 -- name: by_prefix
 -- Executions whose id lies in ["prefix", "prefix" + 1): the primary key of each partition answers it, in its own order.
 SELECT request_id, day, trace_id, started_at, function, status, outcome, method, path
-FROM flux.executions
-WHERE request_id >= $1 AND request_id < $2
-ORDER BY request_id
-LIMIT $3
+FROM flux.executions_between($1, $2, $3)
 
 -- name: by_trace
 -- The earliest root of a trace: what no other execution of it caused comes first.

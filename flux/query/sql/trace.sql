@@ -1,6 +1,6 @@
 -- name: trace
 -- All that one execution left, in one round trip: each row is of one part, and its columns stand in the order that
--- flux.query.parts names them in. By id and day, so that of each table one partition is touched.
+-- flux.query.parts names them in. Put to the partitions of the day.
 SELECT 'execution' AS part, request_id, ROW(
        request_id, day, trace_id, span_id, parent_request_id, trigger, function, deployment, node, guest, invocation,
        method, url, path, route, query, params::text, request_headers::text, client_request_id, client,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from flux.query.partition import of_day
 from flux.query.queries import Q
 from flux.query.reader import Reader
 from tests.integration.query.recorded import FAILED_ID, OneConnection, Record, unique_violation
@@ -159,15 +160,20 @@ async def test_a_trace_reads_one_partition_of_each_table(
     await unique_violation(record)
     day = datetime.fromisoformat((await reader.trace(FAILED_ID))["started_at"]).date()
     await connection.execute(f"SET plan_cache_mode = {plan}")
-    text = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {Q.trace}", FAILED_ID, day)
+    text = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {of_day(Q.trace, day)}", FAILED_ID, day)
     tables = ("executions", "spans", "host_calls", "mutations", "logs")
     assert set(re.findall(r'"Relation Name": "(\w+)"', text)) == {f"{name}_{day:%Y%m%d}" for name in tables}
 
 
 async def test_a_trace_takes_two_round_trips(record: Record, reader: Reader, connection: Any) -> None:
     await unique_violation(record)
+    day = datetime.fromisoformat((await reader.trace(FAILED_ID))["started_at"]).date()
     asked: asyncio.Queue[str] = asyncio.Queue()
     with connection.query_logger(lambda statement: asked.put_nowait(statement.query)):
         await reader.trace(FAILED_ID)
         await connection.execute("SELECT 'end'")
-        assert [await asked.get() for _ in range(3)] == [Q.by_prefix, Q.trace, "SELECT 'end'"]
+        assert [await asked.get() for _ in range(3)] == [
+            Q.by_prefix,
+            of_day(Q.trace, day),
+            "SELECT 'end'",
+        ]
