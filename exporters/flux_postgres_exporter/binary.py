@@ -75,7 +75,7 @@ def row(span: Sequence[Any], begin: bytes) -> bytes:
                 begin,
                 _length(len(identity)),
                 identity,
-                _often(trace_id),
+                _field(trace_id.encode()),
                 _NULL if parent is None else _field(parent.encode()),
                 _often(name) if len(name) < _LONG else _field(text(name).encode()),
                 _KINDS[kind],
