@@ -150,7 +150,7 @@ async def _drained(database: str, wanted: int) -> int:
     try:
         count, since = -1, time.monotonic()
         while count < wanted and time.monotonic() - since < 60:
-            now = await connection.fetchval("SELECT coalesce(count(*), 0)::bigint FROM flux.executions")
+            now = await connection.fetchval("SELECT coalesce(sum(count), 0)::bigint FROM flux.executions")
             if now != count:
                 count, since = now, time.monotonic()
             await asyncio.sleep(0.1)

@@ -54,6 +54,8 @@ class Config:
     """A function's deadline where flux.json names none."""
     body_limit: int = 64 * 2**20
     """Largest request body, bytes; above it 413."""
+    rejection_records: int = 1000
+    """Rejected requests of one second that are recorded one by one; further ones are recorded together."""
     max_connections: int = 4096
     """Connections that clients may hold at once; the limit of open files may allow fewer."""
     keep_alive_ms: int = 75_000

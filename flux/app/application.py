@@ -172,6 +172,7 @@ class Application:
         self._stack.push_async_callback(self._watch.close)
         internal = make_application(config, registry, self.executor, reader, self.ready, self._metrics)
         self.gateway = Gateway(config, registry, self.executor, internal)
+        self._stack.callback(self.gateway.close)
         self.metrics = Metrics(
             Sources(
                 traffic=self.gateway.traffic,

@@ -34,10 +34,12 @@ from flux.gateway.body import (
     read_body,
 )
 from flux.gateway.http1 import REFUSED
+from flux.gateway.rejections import Rejections
 from flux.gateway.traffic import Traffic
 from flux.record.events import Failure
 from flux.runtime.executor import Executor
-from flux.runtime.registry import Registry
+from flux.runtime.failures import explain
+from flux.runtime.registry import Registry, Served
 from flux.runtime.request import Request, Result
 from flux.runtime.routes import NotAllowed
 
@@ -56,6 +58,7 @@ _DROPPED = frozenset(
 )
 _ROOT_CONTEXT = Context()
 _JSON = (b"content-type", b"application/json")
+_LATER = (b"retry-after", b"5")
 
 
 class _Carrier(Getter[dict[str, str]]):
@@ -91,6 +94,7 @@ class Gateway:
         self._internal = internal
         self._quiet_until = 0.0
         self.traffic = Traffic()
+        self._rejections = Rejections(executor, config.rejection_records)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry point."""
@@ -112,12 +116,23 @@ class Gateway:
         except SpoolError as error:
             self._refused(error)
             status, kind = 503, error.type
-            failure = Failure(type=error.type, message="The server can't record requests now; try again.")
-            await _send(
-                send, 503, [_JSON, (b"retry-after", b"5")], self._executor.error_document(failure, None)
-            )
+            document = self._executor.error_document(_unrecorded(error), None)
+            await _send(send, 503, [_JSON, _LATER], document)
         finally:
             self.traffic.end(key, route, status, kind, time.perf_counter() - began)
+
+    def close(self) -> None:
+        """The server has stopped: record what is not yet."""
+        self._rejections.close()
+
+    async def _unrecorded(self, request: Request, error: SpoolError, send: Send) -> Result:
+        """Answer a request that was not begun, because it can't be recorded; it is counted for later."""
+        self._refused(error)
+        failure = _unrecorded(error)
+        request_id = self._rejections.unrecorded(request, 503, failure)
+        document = self._executor.error_document(failure, request_id)
+        await _send(send, 503, [(b"x-request-id", request_id.encode()), _JSON, _LATER], document)
+        return Result(request_id, "", "", 503, "rejected", "json", [], document, failure)
 
     def _refused(self, error: SpoolError) -> None:
         """Say so in the log, but not ten thousand times a second."""
@@ -176,9 +191,20 @@ class Gateway:
             served = self._registry.get(match.function)
             if served is not None:
                 request.route = request.attributes[semconv.HTTP_ROUTE] = served.route
-            rejected = await self._read(request, receive, named) or self._input(request, named)
+            rejected = (
+                await self._read(request, receive, named) or self._input(request, named) or _room(served)
+            )
         request.rejected = rejected
-        result = await self._executor.execute(request)
+        try:
+            if rejected is None:
+                result = await self._executor.execute(request)
+            else:
+                result = await self._rejections.reject(request)
+        except SpoolError as error:
+            if request.begun:
+                raise
+            result = await self._unrecorded(request, error, send)
+            return request, result
         if rejected is None or rejected[0] != 499:
             await _answer(send, result, extra, head=method == "HEAD")
         return request, result
@@ -220,6 +246,18 @@ class Gateway:
             return None
         request.input = b"null"
         return None
+
+
+def _unrecorded(error: SpoolError) -> Failure:
+    return Failure(type=error.type, message="The server can't record requests now; try again.")
+
+
+def _room(served: Served | None) -> tuple[int, Failure] | None:
+    """A refusal where the function takes no more now."""
+    if served is None or served.guest is None:
+        return None
+    refusal = served.guest.refusal()
+    return None if refusal is None else explain(refusal)
 
 
 def _attributes(scope: Scope, request: Request, named: Mapping[str, str], host: str) -> dict[str, Any]:

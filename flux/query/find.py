@@ -19,6 +19,7 @@ from asyncpg import Connection
 from flux.errors import Ambiguous, NotFound, UsageError
 from flux.query import silent
 from flux.query.queries import Q
+from flux.record.identity import member_of
 
 SHORTEST_PREFIX = 4
 LISTED = 10
@@ -27,9 +28,14 @@ PATIENCE = 0.5
 """Seconds within which an acknowledged execution has been drained, so how long a search waits before 'not
 found'.
 """
+TOGETHER = 1.0
+"""Seconds more for an id of a request that may have been recorded together with others: they are those of
+one second.
+"""
 INTERVAL = 0.025
 
 _ID = re.compile(r"[0-9a-f]{4,32}")
+_MEMBER = re.compile(r"[0-9a-f]{20}0{6}[0-9a-f]{6}")
 _SEGMENT = re.compile(r"(\d+)\.seg")
 
 
@@ -41,6 +47,8 @@ class Found:
     day: date
     unrecorded: silent.Unrecorded | None = None
     """What is known of it without its record, where that lies in the spool of a silent node."""
+    member: int | None = None
+    """Which of the requests that it stands for was asked for, where it stands for several."""
 
 
 async def resolve(connection: Connection[Any], name: str, *, spool_dir: Path | None = None) -> Found:
@@ -67,7 +75,7 @@ async def resolve(connection: Connection[Any], name: str, *, spool_dir: Path | N
     if wanted == "last" and spool_dir is not None:
         await _drained(connection, spool_dir)
     loop = asyncio.get_running_loop()
-    until = loop.time() + PATIENCE
+    until = loop.time() + PATIENCE + (TOGETHER if _MEMBER.fullmatch(wanted) else 0)
     while True:
         found = await _latest(connection) if wanted == "last" else await _by_digits(connection, wanted)
         if found is not None:
@@ -100,6 +108,10 @@ async def _by_digits(connection: Connection[Any], digits: str) -> Found | None:
     rows = await connection.fetch(Q.by_prefix, digits, _after(digits), LISTED + 1)
     if not rows and len(digits) == 32:
         rows = await connection.fetch(Q.by_trace, digits)
+    if not rows and len(digits) == 32:
+        together, number = member_of(digits)
+        row = await connection.fetchrow(Q.by_member, together, number)
+        return None if row is None else Found(row["request_id"], row["day"], member=number)
     if not rows:
         return None
     if len(rows) > 1:

@@ -20,7 +20,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
         *("deployment", "node", "guest", "invocation", "method", "url", "path", "route", "query", "params"),
         *("request_headers", "client_request_id", "client", "body", "body_size", "input", "output"),
         *("output_kind", "output_size", "response_headers", "status", "outcome", "started_at", "duration_ms"),
-        *("error", "record", "replay_of", "job_id", "job_attempt", "warnings"),
+        *("error", "record", "replay_of", "job_id", "job_attempt", "warnings", "count"),
     ),
     "span": (
         *("span_id", "trace_id", "parent_span_id", "name", "kind", "start_time", "start_ns", "duration_ns"),

@@ -42,6 +42,7 @@ def execution(row: Row) -> Shape:
         "parent_request_id": row["parent_request_id"],
         "job_id": row["job_id"],
         "job_attempt": row["job_attempt"],
+        "count": row["count"],
     }
 
 

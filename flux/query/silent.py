@@ -50,6 +50,7 @@ def execution(row: Unrecorded) -> Columns:
         "day": row["day"],
         "node": row["node"],
         "outcome": "interrupted",
+        "count": 1,
         "started_at": row["at"],
         "error": json.dumps({"type": "NodeSilent", "message": describe(row)}),
         "warnings": json.dumps(

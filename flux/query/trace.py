@@ -58,7 +58,22 @@ async def load(connection: Connection[Any], found: Found) -> Shape:
         parent = documents.get(document["parent_request_id"] or "")
         if parent is not None and request_id != found.request_id:
             parent["children"].append(document)
-    return documents[found.request_id]
+    document = documents[found.request_id]
+    document["warnings"] = _together(document, found) + document["warnings"]
+    return document
+
+
+def _together(document: Shape, found: Found) -> list[str]:
+    """What is to be said of an execution that stands for several requests."""
+    if document["count"] == 1:
+        return []
+    text = (
+        f"{document['count']} requests that were rejected alike are recorded together here; "
+        "what is shown of a request came with the first."
+    )
+    if found.member is None:
+        return [text]
+    return [f"The one asked for is number {found.member} of them.", text][::-1]
 
 
 def _by_day(rows: Iterable[Record]) -> dict[date, list[str]]:

@@ -76,6 +76,13 @@ class Failure(msgspec.Struct, omit_defaults=True):
     fields: dict[str, object] | None = None
 
 
+class Rejection(msgspec.Struct, array_like=True):
+    """How requests that are recorded together were answered."""
+
+    status: int
+    error: Failure
+
+
 class Arrival(msgspec.Struct, array_like=True, tag="arrival"):
     """An execution has begun: appended before its function runs."""
 
@@ -115,6 +122,8 @@ class Arrival(msgspec.Struct, array_like=True, tag="arrival"):
     job_attempt: int | None = None
     guest: str | None = None
     client: str | None = None
+    rejection: Rejection | None = None
+    """Set where this stands for several rejected requests, of which it is the first; Tallies count them."""
 
 
 class Intent(msgspec.Struct, array_like=True, tag="intent"):
@@ -150,6 +159,15 @@ class End(msgspec.Struct, array_like=True, tag="end"):
     warnings: list[str] = []
     output_size: int | None = None
     sealed: bytes | None = None
+
+
+class Tally(msgspec.Struct, array_like=True, tag="tally"):
+    """One more request was rejected like the one that arrived: appended before its answer leaves. `count` is
+    how many they are with it.
+    """
+
+    request_id: str
+    count: int
 
 
 class Spans(msgspec.Struct, array_like=True, tag="spans"):
@@ -188,4 +206,4 @@ class Resource(msgspec.Struct, array_like=True, tag="resource"):
     attributes: str
 
 
-Event = Arrival | Intent | End | Spans | Deployed | Resource
+Event = Arrival | Intent | Tally | End | Spans | Deployed | Resource

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from flux.record.events import Arrival, Call, Deployed, End, Event, Intent, LogLine, Resource, Spans
+from flux.record.events import Arrival, Call, Deployed, End, Event, Intent, LogLine, Resource, Spans, Tally
 from flux.recorder.frames import Place
 from flux.recorder.reader import Damage, Record
 
@@ -30,6 +30,8 @@ class Assembled:
     calls: dict[int, Call] = field(default_factory=dict)
     logs: dict[int, LogLine] = field(default_factory=dict)
     end: End | None = None
+    count: int = 1
+    """Requests that it stands for."""
 
     @property
     def request_id(self) -> str | None:
@@ -99,6 +101,8 @@ class Assembler:
                 found.arrival = event
                 found.where.append(where)
             return None
+        if isinstance(event, Tally):
+            return self._count(event, where)
         if isinstance(event, Intent | End):
             return self._go_on(event, where)
         return Single(event, [where])
@@ -110,6 +114,14 @@ class Assembler:
     def interrupted(self) -> Iterator[Assembled]:
         """The writer is gone: what is open will never end."""
         yield from self.open.values()
+
+    def _count(self, event: Tally, where: Span) -> Unit | None:
+        found = self.open.get(event.request_id)
+        if found is None:
+            return Misfit("A tally of an execution whose arrival is not there.", [where], event.request_id)
+        found.count = event.count
+        found.where[1:] = [where]  # each tally holds those before it
+        return None
 
     def _go_on(self, event: Intent | End, where: Span) -> Unit | None:
         found = self.open.get(event.request_id)

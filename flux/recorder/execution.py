@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import Span
 
 from flux import semconv
 from flux.record.call import Attempt, HostCall, Outcome
-from flux.record.events import Arrival, Call, End, Failure, Intent, LogLine
+from flux.record.events import Arrival, Call, End, Failure, Intent, LogLine, Tally
 from flux.recorder.journal import Journal
 from flux.recorder.payloads import cut, cut_text, secret_reading
 from flux.recorder.scrub import Originals, original
@@ -182,6 +182,14 @@ class Execution:
         self._lines += 1
         self._logged += len(line.message) + len(kept or b"")
         self._logs.append(line)
+
+    def tally(self, count: int) -> None:
+        """It stands for `count` requests by now. Append it before the last one's answer leaves.
+
+        Raises:
+            SpoolError: it was not written.
+        """
+        self._journal.write(Tally(self.request_id, count), {})
 
     def warn(self, text: str) -> None:
         """Say something about the execution that whoever reads its record should know."""

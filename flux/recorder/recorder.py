@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, Span
 
 from flux.errors import SpoolError
 from flux.record.events import Arrival, Deployed, Spans
@@ -89,6 +89,11 @@ class Recorder:
         """
         if spans:
             self.journal.write(Spans(self.journal.span_rows(spans)), {})
+
+    def forget(self, span: object) -> None:
+        """A span that was started for an execution which could not be opened will never end."""
+        if isinstance(span, Span):
+            self.journal.loose.discard(span.context.span_id)
 
     async def settle(self) -> None:
         """Wait until all that was appended is as durable as the project asks; returns at once for `spool`.

@@ -16,7 +16,7 @@ import msgspec
 import orjson
 
 from flux.record.call import Attempt
-from flux.record.events import Call, Deployed, LogLine
+from flux.record.events import Call, Deployed, End, LogLine
 from flux.recorder.assemble import Assembled
 from flux_postgres_exporter.rows import text, timestamp, to_json
 
@@ -31,7 +31,7 @@ EXECUTION_COLUMNS = (
     "params", "request_headers", "client_request_id", "client", "body", "body_size", "input",
     "input_json", "output", "output_kind", "output_size", "output_json", "response_headers",
     "status", "outcome", "started_at", "duration_ms", "error", "record", "replay_of", "job_id",
-    "job_attempt", "warnings", "sealed",
+    "job_attempt", "warnings", "sealed", "count",
 )  # fmt: skip
 CALL_COLUMNS = (
     "request_id", "day", "seq", "op", "arguments", "arguments_size", "arguments_json", "result",
@@ -80,8 +80,12 @@ def searchable(data: bytes | None) -> str | None:
 
 
 def execution(done: Assembled, node: str, *, plain: bool = False) -> Row:
-    """The row of an execution; without an End it is `interrupted`."""
+    """The row of an execution; without an End it is `interrupted`, or rejected where it stands for
+    rejections.
+    """
     a, end = done.arrival, done.end
+    if end is None and a.rejection is not None:
+        end = End(a.request_id, a.rejection.status, "rejected", 0, error=a.rejection.error)
     derive = _nothing if plain else searchable
     seals = [blob for blob in (a.sealed, end.sealed if end else None) if blob is not None]
     output = None if end is None else end.output
@@ -131,6 +135,7 @@ def execution(done: Assembled, node: str, *, plain: bool = False) -> Row:
         a.job_attempt,
         to_json(end.warnings) if end and end.warnings and not plain else "[]",
         seals or None,
+        done.count,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from flux.errors import Overloaded
 from flux.host.protocol import Host
 from flux.runtime.deployment import Deployment
 
@@ -76,6 +77,12 @@ class Guest(Protocol):
             GuestDied: the process ended under it.
             Overloaded: no room; nothing ran.
             Every error carries `guest` and `invocation` attributes where a process was reached.
+        """
+        ...
+
+    def refusal(self) -> Overloaded | None:
+        """Why an invocation would be refused now; None where it may well be taken. Asked before anything is
+        recorded.
         """
         ...
 

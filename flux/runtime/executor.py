@@ -30,7 +30,7 @@ from flux.errors import (
     Unconfirmed,
 )
 from flux.host.protocol import Host
-from flux.record.events import Arrival, Failure
+from flux.record.events import Arrival, Failure, Rejection
 from flux.record.identity import day_of
 from flux.recorder.context import now_in, with_execution
 from flux.recorder.execution import Execution
@@ -39,6 +39,7 @@ from flux.runtime import failures
 from flux.runtime.engine import Invocation, Reply
 from flux.runtime.registry import Registry, Served
 from flux.runtime.request import Request, Result
+from flux.runtime.together import Together
 
 log = logging.getLogger("flux.runtime")
 
@@ -113,42 +114,7 @@ class Executor:
         served = self._registry.get(request.function) if request.function else None
         random = self._entropy(48)
         seed, request_id = random[:32], random[32:].hex()
-        root = self._root_span(request, request_id, started_ns)
-        where = root.get_span_context()
-        parent = getattr(root, "parent", None)
-        execution = self._recorder.open(
-            Arrival(
-                request_id=request_id,
-                day=day_of(started_ns),
-                trace_id=format(where.trace_id, "032x"),
-                span_id=format(where.span_id, "016x"),
-                parent_span_id=None if parent is None else format(parent.span_id, "016x"),
-                parent_request_id=request.parent_request_id,
-                trigger=request.trigger,
-                function=request.function,
-                deployment=served.deployment.id if served else None,
-                started_ns=started_ns,
-                record=served.record if served else "all",
-                method=request.method,
-                url=request.url,
-                path=request.path,
-                route=request.route,
-                query=request.query,
-                params=request.params,
-                headers=request.headers,
-                client_request_id=request.client_request_id,
-                body=request.body,
-                input_from=request.input_from,
-                input=request.input,
-                body_size=request.body_size,
-                job_id=request.job_id,
-                job_attempt=request.job_attempt,
-                client=request.client,
-            ),
-            seed=seed,
-            now_ns=started_ns,
-        )
-        execution.adopt(root)
+        execution, root = self._open(request, served, request_id, seed, started_ns)
         self.in_flight += 1
         counted = "interrupted"
         try:
@@ -156,11 +122,100 @@ class Executor:
             counted = result.outcome
         finally:
             self.in_flight -= 1
-            key = (request.trigger, counted, served.name if served else "")
-            self.ended[key] = self.ended.get(key, 0) + 1
+            self._count(request, counted, 1)
         if self.finished is not None:
             self.finished(request, result)
         return result
+
+    def open_together(self, request: Request, request_id: str, started_ns: int | None = None) -> Together:
+        """Begin the one execution that several rejected requests are recorded as.
+
+        Args:
+            request: the first of them, `rejected` set. Its body is not kept.
+            request_id: ends in MEMBER zeros, see `flux.record.identity`.
+            started_ns: when it came; by default now.
+
+        Raises:
+            SpoolError: it can't be recorded.
+        """
+        assert request.rejected is not None
+        status, failure = request.rejected
+        served = self._registry.get(request.function) if request.function else None
+        if request.body_size is None:
+            request.body_size = len(request.body)
+        request.body = b""
+        started_ns = self._clock() if started_ns is None else started_ns
+        rejection = Rejection(status, failure)
+        execution, root = self._open(request, served, request_id, self._entropy(32), started_ns, rejection)
+
+        def ended(together: Together) -> None:
+            self._count(request, "rejected", together.count)
+            if self.finished is not None:
+                self.finished(request, together.result())
+
+        return Together(execution, root, status, failure, ended)
+
+    async def settle(self) -> None:
+        """Wait until what was recorded so far is as durable as the project asks."""
+        await self._recorder.settle()
+
+    def _count(self, request: Request, outcome: str, count: int) -> None:
+        known = request.function if request.function and self._registry.get(request.function) else ""
+        key = (request.trigger, outcome, known)
+        self.ended[key] = self.ended.get(key, 0) + count
+
+    def _open(
+        self,
+        request: Request,
+        served: Served | None,
+        request_id: str,
+        seed: bytes,
+        started_ns: int,
+        rejection: Rejection | None = None,
+    ) -> tuple[Execution, Span]:
+        root = self._root_span(request, request_id, started_ns)
+        where = root.get_span_context()
+        parent = getattr(root, "parent", None)
+        try:
+            execution = self._recorder.open(
+                Arrival(
+                    request_id=request_id,
+                    day=day_of(started_ns),
+                    trace_id=format(where.trace_id, "032x"),
+                    span_id=format(where.span_id, "016x"),
+                    parent_span_id=None if parent is None else format(parent.span_id, "016x"),
+                    parent_request_id=request.parent_request_id,
+                    trigger=request.trigger,
+                    function=request.function,
+                    deployment=served.deployment.id if served else None,
+                    started_ns=started_ns,
+                    record=served.record if served else "all",
+                    method=request.method,
+                    url=request.url,
+                    path=request.path,
+                    route=request.route,
+                    query=request.query,
+                    params=request.params,
+                    headers=request.headers,
+                    client_request_id=request.client_request_id,
+                    body=request.body,
+                    input_from=request.input_from,
+                    input=request.input,
+                    body_size=request.body_size,
+                    job_id=request.job_id,
+                    job_attempt=request.job_attempt,
+                    client=request.client,
+                    rejection=rejection,
+                ),
+                seed=seed,
+                now_ns=started_ns,
+            )
+        except SpoolError:
+            self._recorder.forget(root)
+            raise
+        request.begun = True
+        execution.adopt(root)
+        return execution, root
 
     async def _run_to_end(
         self,

@@ -305,11 +305,24 @@ class DeploymentGuest:
         if process is None:
             process = await self._start_within(invocation.timeout)
         if process.in_flight >= self._engine.concurrency:
-            raise Overloaded(
-                f"`{self.deployment.function}` has {process.in_flight} invocations in flight.",
-                "Raise `concurrency` in flux.toml, or try again shortly.",
-            )
+            raise self._overloaded(process)
         return await process.invoke(invocation, host)
+
+    def refusal(self) -> Overloaded | None:
+        """See `Guest.refusal`."""
+        least: GuestProcess | None = None
+        for process in self._processes:
+            if process.usable and not process.busy:
+                if process.in_flight < self._engine.concurrency:
+                    return None
+                least = process
+        return None if least is None else self._overloaded(least)
+
+    def _overloaded(self, process: GuestProcess) -> Overloaded:
+        return Overloaded(
+            f"`{self.deployment.function}` has {process.in_flight} invocations in flight.",
+            "Raise `concurrency` in flux.toml, or try again shortly.",
+        )
 
     async def close(self, grace: float = 5.0) -> None:
         """See `Guest.close`."""

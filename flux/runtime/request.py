@@ -21,6 +21,7 @@ class Request:
         function: its name, or None where no route matched (then `rejected` must be set).
         body: the bytes that came; `input`: exact JSON of the handler's input where that is not the body.
         context: OpenTelemetry context of the parent (an incoming traceparent, the calling execution).
+        begun: set by the executor once its arrival is recorded.
         rejected: a status and a failure where the request must not run (404, 405, 413, 400).
     """
 
@@ -48,6 +49,7 @@ class Request:
     depth: int = 0
     body_size: int | None = None
     rejected: tuple[int, Failure] | None = None
+    begun: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ def execution(shape: Shape, cells: int, now: datetime) -> Text:
     if shape["trigger"] not in ("http", None) and not shape["method"]:
         line.add(f"{safe(shape['trigger'])} ", "magenta")
     line.add(name, "bold" if style == "red" else "")
+    if shape["count"] > 1:
+        line.add(f"  ×{shape['count']}", style)
     if shape["function"] and shape["function"] not in name:
         line.add(f"  {safe(shape['function'])}", "dim")
     error = shape["error"]

@@ -52,6 +52,8 @@ def header(document: Shape, cells: int, now: datetime) -> list[Text]:
         facts.append(f"replay of {short(document['replay_of'])}")
     if document["parent_request_id"]:
         facts.append(f"invoked by {short(document['parent_request_id'])}")
+    if document["count"] > 1:
+        facts.append(f"{document['count']} requests")
     tally = _tally(document)
     if tally:
         facts.append(tally)

@@ -3,6 +3,12 @@
 SELECT request_id, day, trace_id, started_at, function, status, outcome, method, path
 FROM flux.executions_between($1, $2, $3)
 
+-- name: by_member
+-- The record that stands for several requests, of which the one asked for is a member.
+SELECT request_id, day
+FROM flux.executions
+WHERE request_id = $1 AND count >= $2
+
 -- name: by_trace
 -- The earliest root of a trace: what no other execution of it caused comes first.
 SELECT request_id, day, trace_id, started_at, function, status, outcome, method, path

@@ -5,7 +5,7 @@ SELECT 'execution' AS part, request_id, ROW(
        request_id, day, trace_id, span_id, parent_request_id, trigger, function, deployment, node, guest, invocation,
        method, url, path, route, query, params::text, request_headers::text, client_request_id, client,
        body, body_size, input, output, output_kind, output_size, response_headers::text,
-       status, outcome, started_at, duration_ms, error::text, record, replay_of, job_id, job_attempt, warnings::text
+       status, outcome, started_at, duration_ms, error::text, record, replay_of, job_id, job_attempt, warnings::text, count
 ) AS columns
 FROM flux.executions
 WHERE request_id = $1 AND day = $2

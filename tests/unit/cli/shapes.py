@@ -57,7 +57,7 @@ def trace(**values: Any) -> Shape:
         "request_id": "9f3c2a1b" + "0" * 24, "trace_id": "t" * 32, "trigger": "http", "function": "buy",
         "deployment": "4ac0f1d2" + "0" * 56, "method": "POST", "path": "/buy", "status": 200, "outcome": "ok",
         "started_at": at(0), "duration_ms": 10.0, "error": None, "replay_of": None, "parent_request_id": None,
-        "job_id": None, "job_attempt": None, "span_id": "aa", "route": "/buy",
+        "job_id": None, "job_attempt": None, "count": 1, "span_id": "aa", "route": "/buy",
         "response_headers": {},
         "request": {"method": "POST", "url": "", "headers": {}, "query": {}, "params": {},
                     "body": {"item": 3}},
