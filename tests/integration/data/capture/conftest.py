@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from flux.data.install import install
+from flux.store.roles import ensure_app_role
 from tests.integration.data.capture.owner import Owner
 
 
@@ -22,6 +23,7 @@ async def owner(database_url: str) -> AsyncIterator[Owner]:
         if message.message.startswith("flux:"):
             found.messages.append(orjson.loads(message.message.removeprefix("flux:")))
 
+    await ensure_app_role(connection, None)
     await install(connection)
     connection.add_log_listener(hear)
     yield found
