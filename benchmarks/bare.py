@@ -1,5 +1,8 @@
-"""The baseline: bare Quart on Hypercorn with uvloop, answering by itself; with `--insert` one row through
-asyncpg.
+"""The baseline: bare Quart on Hypercorn with uvloop, answering by itself; `/insert` stores one row through
+asyncpg's pool. That resets a connection on each release, by a round trip; `--no-reset` leaves it out, which
+only a program may whose statements leave nothing behind.
+
+    python benchmarks/bare.py PORT DATABASE [--no-reset]
 """
 
 from __future__ import annotations
@@ -29,9 +32,14 @@ async def insert() -> dict[str, str]:
     return {"id": str(row["id"])}
 
 
-async def main(port: int, database: str) -> None:
+async def leave(_connection: object) -> None:
+    """Instead of a reset."""
+
+
+async def main(port: int, database: str, *, reset: bool = True) -> None:
+    """Serve until a signal."""
     global pool
-    pool = await asyncpg.create_pool(database, min_size=16, max_size=16)
+    pool = await asyncpg.create_pool(database, min_size=16, max_size=16, reset=None if reset else leave)
     config = Config()
     config.bind = [f"127.0.0.1:{port}"]
     config.loglevel = "WARNING"
@@ -40,4 +48,4 @@ async def main(port: int, database: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1]), sys.argv[2]))
+    uvloop.run(main(int(sys.argv[1]), sys.argv[2], reset="--no-reset" not in sys.argv))

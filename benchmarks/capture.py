@@ -1,6 +1,6 @@
 """What mutation capture costs: the same statements on the same table with and without it, in one run.
 
-    python benchmarks/capture.py [rounds]
+    python benchmarks/capture.py [--rounds 36]
 
 Starts an embedded Postgres of its own in a temporary folder (its settings are what counts: fsync on). A
 one-row transaction is BEGIN with the context, one prepared statement and COMMIT through asyncpg; `bulk` is
@@ -13,13 +13,14 @@ has to be captured row by row.
 from __future__ import annotations
 
 import asyncio
-import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
 import asyncpg
+from standing import Findings, Standing, arguments
 
 from flux.data.install import install
 from flux.store import embedded, migrate
@@ -105,16 +106,16 @@ class Bench:
         return self._prepared[name]
 
 
-async def main(rounds: int) -> None:
+async def main(rounds: int) -> Findings:
     with tempfile.TemporaryDirectory() as folder, embedded.acquire(Path(folder)) as lease:
         connection = await asyncpg.connect(**lease.connect_args)
         try:
-            await measure(connection, rounds)
+            return await measure(connection, rounds)
         finally:
             await connection.close()
 
 
-async def measure(connection: asyncpg.Connection, rounds: int) -> None:
+async def measure(connection: asyncpg.Connection, rounds: int) -> Findings:
     await migrate.apply(connection)
     for table in TABLES:
         await connection.execute(f"CREATE TABLE {table} ({COLUMNS})")
@@ -133,6 +134,7 @@ async def measure(connection: asyncpg.Connection, rounds: int) -> None:
     for _ in range(max(1, rounds // 12)):
         await bench.bulk()
     _print(bench.samples)
+    return _findings(bench.samples)
 
 
 def _print(samples: dict[tuple[str, str], Samples]) -> None:
@@ -147,6 +149,25 @@ def _print(samples: dict[tuple[str, str], Samples]) -> None:
             print(f"{TABLES[table]:15s} {kind:7s} {times}   {spent}")
 
 
+def _findings(samples: dict[tuple[str, str], Samples]) -> Findings:
+    def ratios(kinds: Iterable[str], table: str) -> list[float]:
+        return [samples[kind, table].ratio(samples[kind, "plain"])[0] for kind in kinds]
+
+    def standing(what: str, found: list[float], most: float) -> Standing:
+        measured = " / ".join(f"{ratio:.2f}x" for ratio in found)
+        judged = "reached" if max(found) <= most else "**not reached**"
+        return Standing(what, "the table without capture", f"≤ {most}x", measured, judged)
+
+    bulk, each = TARGETS["bulk"], TARGETS["insert"]
+    return Findings(
+        [
+            standing("capture, one-row INSERT / UPDATE / DELETE", ratios(STATEMENTS, "captured"), each),
+            standing("capture, 10,000-row UPDATE of 9 columns", ratios(["bulk"], "captured"), bulk),
+            standing("the same on a table with a trigger of the user's", ratios(["bulk"], "by_row"), bulk),
+        ]
+    )
+
+
 async def _release(connection: asyncpg.Connection) -> None:
     """Take capture off the table `plain`."""
     await connection.execute("DROP EVENT TRIGGER flux_ddl; DROP EVENT TRIGGER flux_drop")
@@ -156,4 +177,7 @@ async def _release(connection: asyncpg.Connection) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 36))
+    options = arguments(__doc__)
+    options.add_argument("--rounds", type=int, default=36)
+    given = options.parse_args()
+    asyncio.run(main(3 if given.quick else given.rounds)).hand_over(given.json)

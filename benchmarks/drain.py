@@ -1,7 +1,7 @@
 """How fast records leave the spool: spans and executions a second into Postgres, beside a bare COPY of the
 same span rows.
 
-    python benchmarks/drain.py [--executions 4000] [--spans 12]
+    python benchmarks/drain.py [--executions 4000] [--spans 12] [--rounds 3]
 
 Starts an embedded Postgres, fills a spool, drains it in this process (one core for the drain, one for the
 server), then copies the same rows from memory into a table made like flux.spans. Beside the rates it says
@@ -11,7 +11,6 @@ shared.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import os
@@ -23,6 +22,7 @@ from pathlib import Path
 import asyncpg
 import uvloop
 from opentelemetry.context import Context
+from standing import Findings, Standing, arguments, spread, verdict
 
 from flux.record.events import Arrival
 from flux.record.identity import day_of, new_id
@@ -35,6 +35,8 @@ from flux.recorder.spool import Spool
 from flux.recorder.telemetry import setup
 from flux.store import embedded, migrate
 
+WANTED = 50_000
+"""Spans a second."""
 ATTRIBUTES = {
     "http.request.method": "GET",
     "url.path": "/hello",
@@ -97,7 +99,8 @@ def _spent(before: dict[int, float], after: dict[int, float]) -> float:
     return sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items())
 
 
-async def _measure(folder: Path, executions: int, spans: int) -> None:
+async def _measure(folder: Path, executions: int, spans: int) -> tuple[float, float]:
+    """Spans a second of the drain, and of a bare COPY."""
     lease = embedded.acquire(folder)
     try:
         connection = await asyncpg.connect(**lease.connect_args)
@@ -113,6 +116,7 @@ async def _measure(folder: Path, executions: int, spans: int) -> None:
         await drain.close()
         stored = await connection.fetchval("SELECT count(*) FROM flux.spans")
         assert stored == executions * spans, stored
+        drained = stored / took
         print(f"drained    {executions / took:9.0f} executions/s  {stored / took:9.0f} spans/s", end="")
         print(f"   CPU a span: drain {cpu / stored * 1e6:.1f} µs, Postgres {served / stored * 1e6:.1f} µs")
         rows = [tuple(row) for row in await connection.fetch("SELECT * FROM flux.spans")]
@@ -126,21 +130,33 @@ async def _measure(folder: Path, executions: int, spans: int) -> None:
         print(f"bare COPY                            {stored / took:9.0f} spans/s", end="")
         print(f"   CPU a span: client {cpu / stored * 1e6:.1f} µs, Postgres {served / stored * 1e6:.1f} µs")
         await connection.close()
+        return drained, stored / took
     finally:
         lease.close()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--executions", type=int, default=4000)
     parser.add_argument("--spans", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
+    if given.quick:
+        given.executions, given.rounds = 1000, 1
     gc.set_threshold(100_000, 20, 50)  # as the sidecar does
-    folder = Path(tempfile.mkdtemp(prefix="flux-bench-"))
-    try:
-        uvloop.run(_measure(folder, given.executions, given.spans))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    found = []
+    for _ in range(given.rounds):
+        folder = Path(tempfile.mkdtemp(prefix="flux-bench-"))
+        try:
+            found.append(uvloop.run(_measure(folder, given.executions, given.spans)))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    drained, copied = [one[0] for one in found], [one[1] for one in found]
+    base = f"bare COPY of the same rows: {spread(copied, 0, '/s')}"
+    measured = f"{spread(drained, 0, '/s')}"
+    what = "spans from the spool into Postgres"
+    one = Standing(what, base, f"≥ {WANTED:,}/s", measured, verdict(drained, least=WANTED))
+    Findings([one]).hand_over(given.json)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Requests a second of a recorded function with its spans sent to a collector, beside the same without, in
 one run on one machine.
 
-    python benchmarks/otlp.py [--seconds 5] [--rounds 3] [--protocol http/protobuf]
+    python benchmarks/otlp.py [--seconds 3] [--rounds 3] [--protocol http/protobuf]
 
 Two Flux servers on one embedded Postgres are loaded in turn with 16 keep-alive connections. The collector is
 a process of its own that answers and forgets; it has its share of the processor all the same. Prints
@@ -12,8 +12,6 @@ many spans wait or were dropped when the load ends.
 from __future__ import annotations
 
 import argparse
-import asyncio
-import os
 import shutil
 import statistics
 import subprocess
@@ -21,15 +19,20 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import grpc
-from throughput import _cpu, _database, _flux, _load, _project
+from cluster import Cluster
+from processes import spent
+from project import write_project
+from runs import load
+from server import serve
+from standing import Findings, Standing, arguments, spread
 
 from flux.recorder.otlp.tally import otlp_status
-from flux.store import embedded
 
 CONNECTIONS = 16
 
@@ -65,8 +68,8 @@ def collect(protocol: str) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5)
+    parser = arguments(__doc__)
+    parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--protocol", default="http/protobuf", choices=("http/protobuf", "grpc"))
     parser.add_argument("--collect", action="store_true", help=argparse.SUPPRESS)
@@ -74,6 +77,8 @@ def main() -> None:
     if options.collect:
         collect(options.protocol)
         return
+    if options.quick:
+        options.seconds, options.rounds = 1, 1
 
     folder = Path(tempfile.mkdtemp(prefix="flux-bench-", dir="/tmp"))
     folder.chmod(0o755)
@@ -84,27 +89,27 @@ def main() -> None:
     )
     assert collector.stdout is not None
     port = collector.stdout.readline().strip()
-    lease = embedded.acquire(folder / "postgres")
+    cluster = ExitStack()
     servers: dict[str, tuple[subprocess.Popen[str], int]] = {}
     try:
+        postgres = cluster.enter_context(Cluster(folder / "postgres"))
         roots = {}
         for name in ("off", "on"):
-            roots[name] = _project(folder / name, "all")
-            database = asyncio.run(_database(lease.connect_args, f"bench_{name}"))
-            os.environ.pop("OTEL_EXPORTER_OTLP_ENDPOINT", None)
+            roots[name] = write_project(folder / name)
+            env = {}
             if name == "on":
-                os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{port}"
-                os.environ["OTEL_EXPORTER_OTLP_PROTOCOL"] = options.protocol
-            servers[name] = _flux(roots[name], database)
+                env["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{port}"
+                env["OTEL_EXPORTER_OTLP_PROTOCOL"] = options.protocol
+            servers[name] = serve(roots[name], postgres.database(f"bench_{name}"), env)
         rates: dict[str, list[float]] = {"off": [], "on": []}
         costs: dict[str, list[float]] = {"off": [], "on": []}
         for name in ("off", "on"):
-            _load(servers[name][1], "hello", 1, CONNECTIONS)
+            load([servers[name][1]], "hello", 1, CONNECTIONS)
         for number in range(options.rounds):
             for name in ("off", "on") if number % 2 == 0 else ("on", "off"):
                 process, at = servers[name]
                 before = _cpu(process.pid)
-                found = _load(at, "hello", options.seconds, CONNECTIONS)
+                found = load([at], "hello", options.seconds, CONNECTIONS)
                 if name == "on":
                     status = otlp_status(roots["on"] / ".flux" / "spool")
                 _caught_up(roots[name])
@@ -118,6 +123,10 @@ def main() -> None:
             )
         print(f"on/off, by pairs: {', '.join(f'{ratio:.2f}' for ratio in ratios)}  ({options.protocol})")
         print(f"as the last load ended: {status}")
+        measured = spread(ratios)
+        beside = "the same server without"
+        one = Standing(f"hello, spans sent to a collector too ({options.protocol})", beside, "–", measured)
+        Findings([one]).hand_over(options.json)
         print(f"at the end: {otlp_status(roots['on'] / '.flux' / 'spool')}")
     finally:
         for process, _ in servers.values():
@@ -125,8 +134,13 @@ def main() -> None:
             process.wait(60)
         collector.kill()
         collector.wait()
-        lease.close()
+        cluster.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _cpu(pid: int) -> float:
+    """CPU seconds of a process and its descendants so far."""
+    return sum(spent({"server": [pid]}).values())
 
 
 def _caught_up(root: Path) -> None:

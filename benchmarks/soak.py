@@ -24,12 +24,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 import asyncpg
-from throughput import SCHEMA, _database, _flux
+from cluster import Cluster
+from project import SCHEMA
+from server import serve
 
-from flux.store import embedded, migrate
+from flux.store import migrate
 
 CONNECTIONS = 16
 WARM = 1 / 3
@@ -229,16 +232,15 @@ def main() -> None:
     parser.add_argument("--database", help="an empty database's URL; by default an embedded one")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="flux-soak-"))
-    lease = None
+    cluster = ExitStack()
     server: subprocess.Popen[str] | None = None
     try:
         if given.database is None:
-            lease = embedded.acquire(folder)
-            database = asyncio.run(_database(lease.connect_args, "soak"))
+            database = cluster.enter_context(Cluster(folder)).database("soak")
         else:
             database = given.database
             asyncio.run(_prepare(database))
-        server, port = _flux(_project(folder), database)
+        server, port = serve(_project(folder), database)
         good = asyncio.run(_run(server, port, database, given.requests, given.every))
         server.send_signal(signal.SIGTERM)
         good = server.wait(60) == 0 and good
@@ -246,8 +248,7 @@ def main() -> None:
         if server is not None and server.poll() is None:
             server.kill()
             server.wait()
-        if lease is not None:
-            lease.close()
+        cluster.close()
         shutil.rmtree(folder, ignore_errors=True)
     print("flat" if good else "NOT FLAT")
     sys.exit(0 if good else 1)

@@ -1,221 +1,232 @@
-"""Requests a second of a fully recorded function beside bare Quart doing the same, in one run on one machine.
+"""Requests a second, latency and CPU of a fully recorded function beside others that do the same work, in
+one run.
 
-    python benchmarks/throughput.py [--seconds 5] [--rounds 3]
+    benchmarks/run --only throughput            # or, where its environments are there already:
+    python benchmarks/throughput.py [--seconds 5] [--rounds 3] [--sustained 60] [--what hello] [--with NAME]
 
-Starts an embedded Postgres, a bare Quart server and two Flux servers (recording on, recording off), and
-loads them in turn with 16
-keep-alive connections. Prints the medians, the ratios, CPU-seconds per 1,000 requests, and how far the
-spool lags at the end.
+Contestants take turns (contestants.py), so that drift of the machine meets all alike; `ratio` is of the
+runs of one round, its median and range over the rounds. Then Flux is loaded for `--sustained` seconds
+between two runs of bare Quart: that throughput counts only where the spool stays flat. Last, two server
+processes each.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import json
-import os
-import re
 import shutil
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-import asyncpg
+from contestants import ALL, BARE, FLUX, UNRECORDED, Contestant, NotRun
+from project import WORKLOADS
+from runs import Run, run
+from spool import SETTLING, SpoolUnderLoad
+from standing import Findings, Standing, Table, arguments, spread, verdict
 
-from flux.store import embedded, migrate
-
-HERE = Path(__file__).parent
-HELLO = """import { defineFunction } from "@flux/functions";
-export default defineFunction({
-  name: "hello",
-  handler: async ({ input }) => ({ message: `Hello, ${input.name ?? "world"}!` }),
-});
-"""
-INSERT = """import { defineFunction } from "@flux/functions";
-export default defineFunction({
-  name: "insert",
-  handler: async ({ input, ctx }) => {
-    const [row] = await ctx.db.query({ table: "notes", operation: "insert", data: { text: input.text } });
-    return { id: row.id };
-  },
-});
-"""
-SCHEMA = "CREATE TABLE notes (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, text text NOT NULL)"
+ROLES = ("server", "sidecar", "guests", "Postgres", "collector")
+WANTED = {"hello": 1.0, "insert": 0.9}
+"""Of bare Quart's requests a second."""
+WANTED_OF_UNRECORDED = 0.75
+HEAD = ["", "req/s", "ratio", "p50 ms", "p99 ms", *ROLES, "all", "client", "failed", "kept"]
+Runs = dict[Contestant, list[Run]]
 
 
-def _project(folder: Path, record: str) -> Path:
-    root = folder / f"record-{record}"
-    for name, source, method in (("hello", HELLO, "GET"), ("insert", INSERT, "POST")):
-        (root / "functions" / name).mkdir(parents=True)
-        (root / "functions" / name / "index.ts").write_text(source)
-        (root / "functions" / name / "flux.json").write_text(json.dumps({"method": method, "record": record}))
-    (root / "flux.toml").write_text('name = "bench"\n')
-    return root
+class Bench:
+    """The runs, one after the other; who can't run is left out from then on, and named."""
 
+    def __init__(self, folder: Path, connections: int, findings: Findings) -> None:
+        self._folder = folder
+        self._connections = connections
+        self._findings = findings
+        self._out: set[Contestant] = set()
+        self._began = time.monotonic()
 
-async def _database(args: dict[str, Any], name: str) -> str:
-    connection = await asyncpg.connect(**args)
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-    made = await asyncpg.connect(**{**args, "database": name})
-    await migrate.apply(made)
-    await made.execute(SCHEMA)
-    await made.close()
-    return f"postgresql://{args['user']}@/{name}?host={args['host']}"
+    def run(self, contestant: Contestant, what: str, seconds: float, workers: int = 1) -> Run | None:
+        """One run, or None; one that fails is tried once more."""
+        if contestant in self._out:
+            return None
+        found, reason = self._try(contestant, what, seconds, workers)
+        if found is None:
+            print(f"tried again: {contestant.name}, {what}: {reason}", flush=True)
+            found, reason = self._try(contestant, what, seconds, workers)
+        if found is None:
+            self._out.add(contestant)
+            self._findings.problems.append(f"{contestant.name}, {what}: {reason}")
+            print(f"NOT RUN: {contestant.name}, {what}: {reason}", flush=True)
+            return None
+        print(
+            f"{time.monotonic() - self._began:5.0f} s  {what:6} {contestant.name:30} {workers} x"
+            f" {found.load['rps']:7.0f}/s  p50 {found.load['p50_ms']:6.2f} ms",
+            flush=True,
+        )
+        return found
 
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-def _flux(root: Path, database: str) -> tuple[subprocess.Popen[str], int]:
-    env = {**os.environ, "DATABASE_URL": database, "FLUX_MASTER_KEY": "5a" * 32, "NO_COLOR": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flux", "serve", "--port", "0"],
-        cwd=root,
-        env=env,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if found := re.search(r"Serving on http://127\.0\.0\.1:(\d+)", line):
-            return process, int(found[1])
-    raise SystemExit("flux serve did not start")
-
-
-def _bare(database: str) -> tuple[subprocess.Popen[str], int]:
-    port = _free_port()
-    process = subprocess.Popen([sys.executable, str(HERE / "bare.py"), str(port), database], text=True)
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        with socket.socket() as sock:
-            if sock.connect_ex(("127.0.0.1", port)) == 0:
-                return process, port
-        time.sleep(0.05)
-    raise SystemExit("the bare server did not start")
-
-
-def _cpu(pid: int) -> float:
-    """CPU seconds of a process and its descendants so far."""
-    ticks = os.sysconf("SC_CLK_TCK")
-    total, todo = 0.0, [pid]
-    while todo:
-        one = todo.pop()
+    def _try(
+        self, contestant: Contestant, what: str, seconds: float, workers: int
+    ) -> tuple[Run | None, str | None]:
         try:
-            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-            children = Path(f"/proc/{one}/task/{one}/children").read_text().split()
-        except OSError:
-            continue
-        total += (int(fields[11]) + int(fields[12])) / ticks
-        todo += [int(child) for child in children]
-    return total
+            return run(contestant, self._folder, what, seconds, self._connections, workers), None
+        except NotRun as error:
+            return None, str(error)
+        except Exception as error:
+            return None, f"{type(error).__name__}: {error}"
+
+    def rounds(
+        self, contestants: list[Contestant], what: str, seconds: float, rounds: int, workers: int = 1
+    ) -> Runs:
+        """All contestants by turns. Those that took part in every round."""
+        found: Runs = {contestant: [] for contestant in contestants}
+        for _ in range(rounds):
+            for contestant in contestants:
+                one = self.run(contestant, what, seconds, workers)
+                if one is not None:
+                    found[contestant].append(one)
+        return {contestant: runs for contestant, runs in found.items() if len(runs) == rounds}
 
 
-def _load(port: int, what: str, seconds: float, connections: int) -> dict[str, float]:
-    extra = ["--method", "GET", "--path", "/hello?name=Ada"]
-    if what == "insert":
-        extra = ["--method", "POST", "--path", "/insert", "--body", '{"text":"a note"}']
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(HERE / "load.py"),
-            "127.0.0.1",
-            str(port),
-            "--seconds",
-            str(seconds),
-            "--connections",
-            str(connections),
-            *extra,
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
+def ratios(runs: Runs, one: Contestant, base: Contestant) -> list[float]:
+    """Requests a second of one to those of another, round by round."""
+    pairs = zip(runs.get(one, []), runs.get(base, []), strict=False)
+    return [mine.load["rps"] / theirs.load["rps"] for mine, theirs in pairs]
+
+
+def table(title: str, runs: Runs) -> Table:
+    """One line a contestant."""
+    rows = []
+    for contestant, found in runs.items():
+        middle = {key: statistics.median(one.load[key] for one in found) for key in found[0].load}
+        cpu = {role: statistics.median(one.cpu.get(role, 0) for one in found) for role in ROLES}
+        ratio = ratios(runs, contestant, BARE)
+        kept = [one.kept for one in found if one.kept is not None]
+        rows.append(
+            [
+                contestant.name,
+                f"{middle['rps']:,.0f}",
+                spread(ratio, unit="") if ratio and contestant is not BARE else "",
+                f"{middle['p50_ms']:.2f}",
+                f"{middle['p99_ms']:.1f}",
+                *(f"{seconds:.2f}" if seconds else "" for seconds in cpu.values()),
+                f"{sum(cpu.values()):.2f}",
+                f"{middle['cpu']:.0%}",
+                f"{sum(one.load['failed'] for one in found):.0f}",
+                f"{min(kept):.1%}" if kept else "",
+            ]
+        )
+    return Table(title, HEAD, rows)
+
+
+def sustained(bench: Bench, what: str, seconds: float, findings: Findings) -> list[str] | None:
+    """Flux for that long between two runs of bare Quart; a line of the table."""
+    before = bench.run(BARE, what, seconds / 6)
+    flux = bench.run(FLUX, what, seconds)
+    after = bench.run(BARE, what, seconds / 6)
+    if flux is None or flux.spool is None:
+        return None
+    spool = flux.spool
+    beside = [one.load["rps"] for one in (before, after) if one is not None]
+    ratio = flux.load["rps"] / statistics.mean(beside) if beside else None
+    findings.standing.append(
+        Standing(
+            f"{WORKLOADS[what]}: spool under {seconds:.0f} s of it",
+            f"what is written, {spool.written / 1e6:.1f} MB/s",
+            "flat",
+            f"slope {spool.slope / 1e6:+.3f} MB/s, at most {spool.behind / 1e6:.1f} MB behind",
+            ("reached" if spool.flat else "**not reached**")
+            if seconds > 5 * SETTLING
+            else "too short to say",
+        )
     )
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    return [
+        WORKLOADS[what],
+        f"{flux.load['rps']:,.0f}" if spool.flat else f"not counted ({flux.load['rps']:,.0f})",
+        f"{ratio:.2f}" if ratio is not None else "",
+        f"{flux.load['p50_ms']:.2f}",
+        f"{flux.load['p99_ms']:.1f}",
+        *_spool(spool),
+        f"{flux.load['failed']:.0f}",
+        f"{flux.kept:.1%}",
+    ]
 
 
-async def _lag(database: str, spool: Path) -> float:
-    """Seconds until every execution so far is in Postgres."""
-    began = time.perf_counter()
-    connection = await asyncpg.connect(database)
-    try:
-        last, since = -1, time.perf_counter()
-        while True:
-            count = await connection.fetchval("SELECT count(*) FROM flux.executions")
-            if count != last:
-                last, since = count, time.perf_counter()
-            elif time.perf_counter() - since > 0.5:
-                return since - began
-            await asyncio.sleep(0.05)
-    finally:
-        await connection.close()
+def _spool(spool: SpoolUnderLoad) -> list[str]:
+    return [
+        f"{spool.disk / 1e6:.1f}",
+        f"{spool.behind / 1e6:.2f}",
+        f"{spool.written / 1e6:.2f}",
+        f"{spool.slope / 1e6:+.3f}",
+        "yes" if spool.flat else "**no**",
+    ]
+
+
+def standing(what: str, runs: Runs, findings: Findings) -> None:
+    """The standing numbers of one workload."""
+    beside = "bare Quart on Hypercorn" + (", asyncpg's pool" if what == "insert" else "")
+    if found := ratios(runs, FLUX, BARE):
+        wanted = WANTED[what]
+        findings.standing.append(
+            Standing(
+                f"{WORKLOADS[what]} through TypeScript, fully recorded, 16 connections",
+                beside,
+                f"≥ {wanted}x",
+                spread(found),
+                verdict(found, least=wanted),
+            )
+        )
+    if what == "hello" and (found := ratios(runs, FLUX, UNRECORDED)):
+        findings.standing.append(
+            Standing(
+                "hello, recording on",
+                'the same server, `record: "none"`',
+                f"≥ {WANTED_OF_UNRECORDED}x",
+                spread(found),
+                verdict(found, least=WANTED_OF_UNRECORDED),
+            )
+        )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5)
+    parser = arguments(__doc__)
+    parser.add_argument("--seconds", type=float, default=5, help="of a run")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sustained", type=float, default=60, help="seconds of the long run; 0: none")
     parser.add_argument("--connections", type=int, default=16)
-    parser.add_argument("--what", choices=("hello", "insert"), action="append")
+    parser.add_argument("--what", choices=tuple(WORKLOADS), action="append")
+    parser.add_argument("--with", dest="names", action="append", help="part of a contestant's name")
+    parser.add_argument("--workers", type=int, choices=(1, 2), action="append", help="server processes")
     given = parser.parse_args()
+    if given.quick:
+        given.seconds, given.rounds, given.sustained = 2, 1, 5
+    chosen = [one for one in ALL if not given.names or any(name in one.name for name in given.names)]
+    what_all = given.what or list(WORKLOADS)
+    processes = given.workers or (1, 2)
+    findings = Findings()
     folder = Path(tempfile.mkdtemp(prefix="flux-bench-"))
-    lease = embedded.acquire(folder)
-    processes: dict[str, tuple[subprocess.Popen[str], int]] = {}
+    bench = Bench(folder, given.connections, findings)
     try:
-        databases = {
-            name: asyncio.run(_database(lease.connect_args, name))
-            for name in ("bare", "recorded", "unrecorded")
-        }
-        processes["bare Quart"] = _bare(databases["bare"])
-        processes["flux, record none"] = _flux(_project(folder, "none"), databases["unrecorded"])
-        processes["flux, recorded"] = _flux(_project(folder, "all"), databases["recorded"])
-        for what in given.what or ("hello", "insert"):
-            figures: dict[str, list[dict[str, float]]] = {name: [] for name in processes}
-            for _ in range(given.rounds):
-                for name, (process, port) in processes.items():
-                    _load(port, what, 0.5, given.connections)
-                    before = _cpu(process.pid)
-                    found = _load(port, what, given.seconds, given.connections)
-                    found["cpu"] = (_cpu(process.pid) - before) / found["requests"] * 1000
-                    figures[name].append(found)
-                    if name == "flux, recorded":
-                        found["lag"] = asyncio.run(_lag(databases["recorded"], folder))
-            base = statistics.median(f["rps"] for f in figures["bare Quart"])
-            print(
-                f"\n{what}, {given.connections} connections, "
-                f"medians of {given.rounds} x {given.seconds:.0f} s"
-            )
-            print(f"{'':20}{'req/s':>9}{'ratio':>8}{'p50 ms':>9}{'p99 ms':>9}{'CPU s/1000':>12}{'failed':>8}")
-            for name, runs in figures.items():
-                middle = {
-                    key: statistics.median(run[key] for run in runs)
-                    for key in ("rps", "p50_ms", "p99_ms", "cpu")
-                }
-                failed = sum(run["failed"] for run in runs)
-                print(
-                    f"{name:20}{middle['rps']:9.0f}{middle['rps'] / base:8.2f}{middle['p50_ms']:9.2f}"
-                    f"{middle['p99_ms']:9.2f}{middle['cpu']:12.3f}{failed:8.0f}"
+        for workers in processes:
+            rounds = given.rounds if workers == 1 else max(1, given.rounds - 1)
+            for what in what_all:
+                some = [one for one in chosen if what in one.workloads and workers <= one.workers]
+                runs = bench.rounds(some, what, given.seconds, rounds, workers)
+                servers = "one server process" if workers == 1 else f"{workers} server processes"
+                title = f"{WORKLOADS[what]}, {given.connections} connections, {servers}"
+                findings.tables.append(table(f"{title}, {rounds} runs of {given.seconds:.0f} s", runs))
+                if workers == 1:
+                    standing(what, runs, findings)
+        if given.sustained and FLUX in chosen:
+            lines = [sustained(bench, what, given.sustained, findings) for what in what_all]
+            head = ["", "req/s", "ratio", "p50 ms", "p99 ms", "spool MB", "behind MB", "written MB/s"]
+            findings.tables.append(
+                Table(
+                    f"{given.sustained:.0f} s without a break, recorded",
+                    [*head, "slope MB/s", "flat", "failed", "kept"],
+                    [line for line in lines if line is not None],
                 )
-            on = statistics.median(f["rps"] for f in figures["flux, recorded"])
-            off = statistics.median(f["rps"] for f in figures["flux, record none"])
-            lag = max(f["lag"] for f in figures["flux, recorded"])
-            print(f"recorded against record none: {on / off:.2f}; drained {lag:.2f} s after the load ended")
+            )
     finally:
-        for process, _ in processes.values():
-            process.terminate()
-        for process, _ in processes.values():
-            process.wait()
-        lease.close()
         shutil.rmtree(folder, ignore_errors=True)
+    findings.hand_over(given.json)
 
 
 if __name__ == "__main__":
