@@ -17,6 +17,8 @@ EVERY = 0.25
 """Seconds between two looks. Two segments of 64 MiB are never filled in that time."""
 SETTLING = 2.0
 """Seconds at the beginning that are not looked at: the backlog goes from nothing to what it stays at."""
+ENOUGH = 20.0
+"""Seconds after which a slope means anything."""
 FLAT = 0.02
 """Part of what is written that may stay behind."""
 
@@ -38,9 +40,9 @@ class SpoolUnderLoad:
     seconds: float
 
     @property
-    def flat(self) -> bool:
-        """Whether the drain kept up."""
-        return self.slope <= FLAT * self.written
+    def flat(self) -> bool | None:
+        """Whether the drain kept up; None where that was too short to say."""
+        return None if self.seconds < ENOUGH else self.slope <= FLAT * self.written
 
 
 class SpoolWatch:

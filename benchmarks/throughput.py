@@ -21,7 +21,7 @@ from pathlib import Path
 from contestants import ALL, BARE, FLUX, UNRECORDED, Contestant, NotRun
 from project import WORKLOADS
 from runs import Run, run
-from spool import SETTLING, SpoolUnderLoad
+from spool import SpoolUnderLoad
 from standing import Findings, Standing, Table, arguments, spread, verdict
 
 ROLES = ("server", "sidecar", "guests", "Postgres", "collector")
@@ -29,6 +29,11 @@ WANTED = {"hello": 1.0, "insert": 0.9}
 """Of bare Quart's requests a second."""
 WANTED_OF_UNRECORDED = 0.75
 HEAD = ["", "req/s", "ratio", "p50 ms", "p99 ms", *ROLES, "all", "client", "failed", "kept"]
+FLAT = {
+    True: ("yes", "reached"),
+    False: ("**no**", "**not reached**"),
+    None: ("too short", "too short to say"),
+}
 Runs = dict[Contestant, list[Run]]
 
 
@@ -132,14 +137,12 @@ def sustained(bench: Bench, what: str, seconds: float, findings: Findings) -> li
             f"what is written, {spool.written / 1e6:.1f} MB/s",
             "flat",
             f"slope {spool.slope / 1e6:+.3f} MB/s, at most {spool.behind / 1e6:.1f} MB behind",
-            ("reached" if spool.flat else "**not reached**")
-            if seconds > 5 * SETTLING
-            else "too short to say",
+            FLAT[spool.flat][1],
         )
     )
     return [
         WORKLOADS[what],
-        f"{flux.load['rps']:,.0f}" if spool.flat else f"not counted ({flux.load['rps']:,.0f})",
+        f"not counted ({flux.load['rps']:,.0f})" if spool.flat is False else f"{flux.load['rps']:,.0f}",
         f"{ratio:.2f}" if ratio is not None else "",
         f"{flux.load['p50_ms']:.2f}",
         f"{flux.load['p99_ms']:.1f}",
@@ -155,7 +158,7 @@ def _spool(spool: SpoolUnderLoad) -> list[str]:
         f"{spool.behind / 1e6:.2f}",
         f"{spool.written / 1e6:.2f}",
         f"{spool.slope / 1e6:+.3f}",
-        "yes" if spool.flat else "**no**",
+        FLAT[spool.flat][0],
     ]
 
 

@@ -95,9 +95,10 @@ async def main(spans: int, reads: int, url: str) -> Findings:
     await server.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
     await server.execute(f"CREATE DATABASE {DATABASE} TEMPLATE template0")
     try:
-        connection = await asyncpg.connect(urlunsplit(urlsplit(url)._replace(path=f"/{DATABASE}")))
+        mine = urlunsplit(urlsplit(url)._replace(path=f"/{DATABASE}"))
+        connection = await asyncpg.connect(mine)
         executions = max(1, spans // SPANS)
-        await _fill(connection, executions)
+        await _fill(connection, executions, mine)
         reader = Reader(OneConnection(connection))
         ids = [await _id(connection, random.randint(1, executions)) for _ in range(reads)]
         for request_id in ids[:20]:
@@ -125,14 +126,18 @@ async def main(spans: int, reads: int, url: str) -> Findings:
         await server.close()
 
 
-async def _fill(connection: Any, executions: int) -> None:
+async def _fill(connection: Any, executions: int, url: str) -> None:
     began = time.perf_counter()
     await migrate.apply(connection)
     await connection.execute(f"SELECT flux.ensure_partitions(current_date - {DAYS}, current_date)")
-    for statement in FILL:
-        series = _SERIES.format(days=DAYS)
-        head, _, rest = statement.partition("SELECT")
-        await connection.execute(f"{head} WITH series AS ({series}) SELECT {rest}", executions, timeout=1800)
+    async with asyncpg.create_pool(url, min_size=0, max_size=2) as pool:
+
+        async def fill(statement: str) -> None:
+            head, _, rest = statement.partition("SELECT")
+            series = _SERIES.format(days=DAYS)
+            await pool.execute(f"{head} WITH series AS ({series}) SELECT {rest}", executions, timeout=1800)
+
+        await asyncio.gather(*(fill(statement) for statement in FILL))
     await connection.execute("ANALYZE", timeout=600)
     print(f"filled in {time.perf_counter() - began:.0f} s")
 
