@@ -153,7 +153,9 @@ class PostgresSpanExporter(SpanExporter):
             self._days.clear()
             self._resources.clear()
             self._connection = await asyncpg.connect(
-                self._dsn, server_settings={"application_name": "flux_postgres_exporter"}
+                self._dsn,
+                server_settings={"application_name": "flux_postgres_exporter"},
+                command_timeout=self._timeout,
             )
             self._executions = await store.prepare(self._connection)
         return self._connection

@@ -8,11 +8,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, cast
 
 import asyncpg
 
-from flux_postgres_exporter import binary, rows
+from flux_postgres_exporter import binary, copying, rows
 
 _HERE = Path(__file__).parent
 SCHEMA = (_HERE / "schema.sql").read_text(encoding="utf-8")
@@ -150,10 +149,5 @@ async def copy_each(
 async def _copy(
     connection: asyncpg.Connection, encoded: Iterable[bytes], table: str, schema: str | None
 ) -> None:
-    await connection.copy_to_table(
-        table,
-        schema_name=schema,
-        columns=rows.COLUMNS,
-        source=cast(Any, memoryview(binary.payload(encoded))),  # any buffer, whatever its types say
-        format="binary",
-    )
+    payload = binary.payload(encoded)
+    await copying.copy_payload(connection, table, payload, schema=schema, columns=rows.COLUMNS)

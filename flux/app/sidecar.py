@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -30,6 +32,10 @@ log = logging.getLogger("flux.sidecar")
 
 LAST_DRAIN = 10.0
 """Most seconds spent on what is left once the server is gone."""
+LAST = 3.0
+"""Seconds more in which it has to be over, whoever does not answer."""
+PATIENCE = 60.0
+"""Seconds that a heartbeat may take."""
 
 TELL = 1.0
 """Seconds between two words on the drain."""
@@ -53,6 +59,7 @@ async def run(config: Config, node: str) -> None:
             tasks.create_task(_tell(drain, config.spool_dir / node, stop))
             await reader.read()
             stop.set()
+            _end_at_last()
         await _last(drain, store, node)
     finally:
         await store.close()
@@ -63,7 +70,7 @@ async def _beat(store: Store, node: str, stop: asyncio.Event) -> None:
     looked = -nodes.LOOK_AHEAD
     while not stop.is_set():
         try:
-            async with store.internal() as connection:
+            async with store.internal(patience=PATIENCE) as connection:
                 await heart.beat(connection)
                 if time.monotonic() - looked >= nodes.LOOK_AHEAD:
                     await nodes.look_ahead(connection)
@@ -90,6 +97,20 @@ async def _last(drain: Drain, store: Store, node: str) -> None:
     except (TimeoutError, *AWAY) as error:
         log.warning("the spool could not be drained to its end; the next start goes on: %s", error)
     await drain.close()
+
+
+def _end_at_last() -> None:
+    """See that nothing that waits for Postgres outlives the server for long: what is not stored by then stays
+    in the spool, for the next start.
+    """
+    end = threading.Timer(LAST_DRAIN + LAST, _give_up)
+    end.daemon = True
+    end.start()
+
+
+def _give_up() -> None:
+    log.warning("Postgres does not answer; the next start goes on with the spool")
+    os._exit(1)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ INTERVAL = 0.1
 
 _Q = Queries("flux.data")
 _RETRY = 0.5
+_PATIENCE = 10.0
 
 
 class Ticker:
@@ -84,7 +85,8 @@ class Ticker:
             "synchronous_commit": "off",
             "application_name": "flux ticks",
         }
-        return await asyncpg.connect(**{**self._connect_args, "server_settings": settings})
+        more = {"server_settings": settings, "command_timeout": _PATIENCE}
+        return await asyncpg.connect(**{**self._connect_args, **more})
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None

@@ -37,6 +37,9 @@ OUTAGE = (asyncpg.PostgresError, asyncpg.InterfaceError, StoreError, OSError)
 BATCH: Final = 500
 """Most jobs stored by one statement."""
 
+PATIENCE: Final = 30.0
+"""Seconds after which a push that Postgres does not answer has failed."""
+
 _TRACER = trace.get_tracer("flux.queue")
 _SQL = Queries("flux.host")
 
@@ -137,7 +140,7 @@ class Jobs:
         while self._pending or self._rung:
             batch: list[tuple[_Job, asyncio.Future[Outcome]]] = []
             try:
-                async with self._store.internal() as connection:
+                async with self._store.internal(patience=PATIENCE) as connection:
                     while self._pending or self._rung:
                         batch = [(job, future) for job, future in self._pending[:BATCH] if not future.done()]
                         del self._pending[:BATCH]
@@ -163,7 +166,7 @@ class Jobs:
 
     async def _alone(self, job: _Job) -> Outcome:
         try:
-            async with self._store.internal() as connection:
+            async with self._store.internal(patience=PATIENCE) as connection:
                 return (await _enqueue(connection, [job]))[0]
         except OUTAGE as error:
             return Outcome(error=call_error(error))

@@ -5,7 +5,6 @@ No statement is waited for for ever: a server that is gone without a word is an 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +57,7 @@ class JobTable:
 
     async def claim(self, most: int) -> list[Job]:
         """Take up to `most` due jobs, longest due first."""
-        async with asyncio.timeout(self._patience), self._store.internal() as connection:
+        async with self._store.internal(patience=self._patience) as connection:
             rows = await connection.fetch(_SQL.claim, most, self._node, self._lease)
         rows.sort(key=lambda row: row["run_at"])
         return [
@@ -77,7 +76,7 @@ class JobTable:
 
     async def acknowledge(self, said: Sequence[Acknowledgement]) -> None:
         """Write down what came of attempts, all or none. Those that others took over are left alone."""
-        async with asyncio.timeout(self._patience), self._store.internal() as connection:
+        async with self._store.internal(patience=self._patience) as connection:
             await connection.execute(
                 _SQL.acknowledge,
                 [a.job.id for a in said],
@@ -88,7 +87,7 @@ class JobTable:
     async def renew(self, jobs: Iterable[Job]) -> set[tuple[str, int]]:
         """Prolong the leases on `jobs`; gives the (id, attempt) of those still held."""
         held = list(jobs)
-        async with asyncio.timeout(self._patience), self._store.internal() as connection:
+        async with self._store.internal(patience=self._patience) as connection:
             rows = await connection.fetch(
                 _SQL.renew,
                 [job.id for job in held],
@@ -100,7 +99,7 @@ class JobTable:
 
     async def reclaim(self) -> tuple[int, int]:
         """Take jobs back whose lease ran out; gives how many were queued again and how many failed."""
-        async with asyncio.timeout(self._patience), self._store.internal() as connection:
+        async with self._store.internal(patience=self._patience) as connection:
             row = await connection.fetchrow(_SQL.reclaim)
         assert row is not None
         return row["queued"], row["failed"]

@@ -20,7 +20,7 @@ from flux.recorder.assemble import Assembled, Misfit, Single, Unit
 from flux.recorder.frames import HEAD, Place
 from flux.recorder.tables import Tables
 from flux.store.sql import Queries
-from flux_postgres_exporter import rows, store
+from flux_postgres_exporter import copying, rows, store
 
 log = logging.getLogger(__name__)
 
@@ -128,9 +128,7 @@ class Batches:
 
     async def _copy(self, table: str, columns: Sequence[str], found: list[records.Row]) -> None:
         if found:
-            await self.connection.copy_records_to_table(
-                table, schema_name="flux", columns=columns, records=found
-            )
+            await copying.copy_records(self.connection, table, found, schema="flux", columns=columns)
 
 
 def _tables(units: Sequence[Unit], node: str, *, plain: bool = False) -> Tables:

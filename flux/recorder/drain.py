@@ -28,6 +28,7 @@ from flux.recorder.drained import DrainedSpool, Moved
 from flux.recorder.frames import DRAINED
 from flux.recorder.otlp import position as otlp
 from flux.recorder.reader import SpoolReader
+from flux_postgres_exporter import copying
 
 log = logging.getLogger(__name__)
 
@@ -107,12 +108,12 @@ class Drain:
                     last = time.monotonic()
                 wait = self._wait(stored, time.monotonic() - last)
             except AWAY as error:
-                self._error = f"{type(error).__name__}: {error}"
+                self._error = _reason(error)
                 level = logging.WARNING if pause == FIRST_PAUSE else logging.DEBUG
-                log.log(level, "records wait in the spool: %s: %s", type(error).__name__, error)
+                log.log(level, "records wait in the spool: %s", self._error)
                 wait, pause = pause, min(pause * 2, LONGEST_PAUSE)
             except Exception as error:
-                self._error = f"{type(error).__name__}: {error}"
+                self._error = _reason(error)
                 log.exception("the drain failed; it goes on in %s s", LONGEST_PAUSE)
                 wait = LONGEST_PAUSE
             try:
@@ -194,7 +195,7 @@ class Drain:
 
     async def _connected(self) -> Batches:
         if self._batches is None:
-            connection = await asyncpg.connect(**self._connect_args)
+            connection = await asyncpg.connect(**self._connect_args, command_timeout=copying.PATIENCE)
             folders.sweep(self._spool_dir)
             try:
                 self._batches = Batches(connection, await connection.fetchval(Q.system_identifier))
@@ -219,3 +220,12 @@ class Drain:
             spool.close()
             if spool.claim is not None:
                 spool.claim.release()
+
+
+def _reason(error: BaseException) -> str:
+    """What to say of it. That a transaction can't be left on a lost connection says nothing: what lost it
+    does.
+    """
+    while isinstance(error, asyncpg.InterfaceError) and isinstance(error.__context__, AWAY):
+        error = error.__context__
+    return f"{type(error).__name__}: {error}"

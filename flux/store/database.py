@@ -110,12 +110,25 @@ class Store:
         return cls(pool, owner, app or owner, protected=app is not None, lease=lease)
 
     @asynccontextmanager
-    async def internal(self) -> AsyncIterator[Any]:
-        """An owner connection for Flux's own statements; nothing that runs inside is traced."""
+    async def internal(self, *, patience: float | None = None) -> AsyncIterator[Any]:
+        """An owner connection for Flux's own statements; nothing that runs inside is traced.
+
+        Args:
+            patience: seconds after which the connection is given up, so that what waits for it fails as if
+                it had been lost. Cancelling would not do: asyncpg then waits until Postgres has acknowledged
+                it, and one that is gone without a word never does.
+        """
         with untraced():
             try:
-                async with self.records.acquire() as connection:
-                    yield connection
+                async with self.records.acquire(timeout=patience) as connection:
+                    if patience is None:
+                        yield connection
+                        return
+                    limit = asyncio.get_running_loop().call_later(patience, connection.terminate)
+                    try:
+                        yield connection
+                    finally:
+                        limit.cancel()
             except asyncpg.InternalClientError as error:
                 # What asyncpg says when the server dies while a connection is being given back.
                 raise asyncpg.ConnectionDoesNotExistError("the connection was lost") from error

@@ -258,6 +258,31 @@ async def test_locked_tables_of_the_record_hold_up_the_drain_alone(
     assert server.stop() == 0
 
 
+async def test_the_drains_backend_killed_in_the_middle_of_a_copy(
+    alone: tuple[Project, OwnPostgres],
+) -> None:
+    project, postgres = alone
+    server = project.start()
+    async with talking(server.url) as client:
+        answers = [await client.post("/plain", json="before")]
+        await _all_there_once(postgres, answers)
+        holder = await asyncpg.connect(**postgres.lease.connect_args)
+        await holder.execute("BEGIN; LOCK TABLE flux.executions IN SHARE MODE")
+        # More than the sockets on the way hold: the drain waits until it may write.
+        answers += [await client.post("/plain", json=f"{n}" + "x" * 200_000) for n in range(40)]
+        assert {answer.status_code for answer in answers} == {200}
+        waiting = (
+            "SELECT pid FROM pg_stat_activity WHERE application_name = 'flux sidecar' "
+            "AND wait_event_type = 'Lock' AND query LIKE 'COPY%'"
+        )
+        backend = await eventually(lambda: holder.fetchval(waiting), lambda pid: pid is not None)
+        os.kill(backend, signal.SIGKILL)
+        await eventually(lambda: asyncio.sleep(0, holder.is_closed()), bool)
+        await _all_there_once(postgres, answers)
+    assert server.stop() == 0
+    assert "Traceback" not in server.text()
+
+
 async def test_a_statement_past_its_functions_deadline_is_cancelled_in_postgres(
     alone: tuple[Project, OwnPostgres],
 ) -> None:
