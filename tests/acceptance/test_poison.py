@@ -275,7 +275,8 @@ def _check_commands(project: Project, sent: list[tuple[str, bytes, httpx.Respons
         check["name"]: check
         for check in json.loads(project.flux("doctor", "--json", code=None).stdout)["checks"]
     }
-    assert checks["record"]["ok"], checks["record"]
+    for name in ("drain", "spool", "quarantine", "drops", "capture"):
+        assert checks[name]["ok"], checks[name]
 
 
 async def _recorded(
@@ -398,8 +399,8 @@ def test_what_was_quarantined_is_counted_by_doctor_and_can_be_read(project: Proj
     left.close()
     assert project.json("trace", fine.request_id)["outcome"] == "ok"
     told = json.loads(project.flux("doctor", "--json", code=1).stdout)
-    [check] = [check for check in told["checks"] if check["name"] == "record"]
-    assert (check["ok"], "1 quarantined" in check["detail"]) == (False, True)
+    [check] = [check for check in told["checks"] if check["name"] == "quarantine"]
+    assert (check["ok"], "1 record refused" in check["detail"]) == (False, True)
     [row] = json.loads(project.flux("query", "select reason, record from flux.quarantine", "--json").stdout)
     assert base64.b64decode(row["record"]["$bytea"]) == b"\xc1 is no record"
     assert row["reason"].startswith("Not an event")
