@@ -1,7 +1,7 @@
 """The rounds of kill -9 under load of tests/acceptance/test_crash.py, as a standing number: answers whose
 record is not whole.
 
-    python benchmarks/crash.py [--rounds 5]
+    python benchmarks/crash.py [--rounds 3]
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     rounds = 2 if given.quick else given.rounds
     done = subprocess.run(

@@ -1,6 +1,6 @@
 """Recorded no-op jobs a second, beside requests a second of the same function over HTTP, in one run.
 
-    python benchmarks/jobs.py [--jobs 5000] [--seconds 5] [--rounds 3]
+    python benchmarks/jobs.py [--jobs 5000] [--seconds 5] [--rounds 2]
 
 Starts a Flux server on a Postgres of its own; by turns loads `hello` over HTTP, and enqueues jobs for it and
 waits until the last is done.
@@ -45,7 +45,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--jobs", type=int, default=5000)
     parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
     if given.quick:
         given.jobs, given.seconds, given.rounds = 1000, 1, 1

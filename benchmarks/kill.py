@@ -1,6 +1,6 @@
 """How soon after its deadline a function that never returns is dead, beside the 50 ms it may take.
 
-    python benchmarks/kill.py [--runs 30]
+    python benchmarks/kill.py [--runs 20]
 
 An endless loop runs in a real Deno and a real Python guest, alone and with another invocation in flight; each
 run has a process of its own. "answered" is when the caller has its DeadlineExceeded, "killed" when the signal
@@ -163,6 +163,6 @@ def report(name: str, times: Times) -> None:
 
 if __name__ == "__main__":
     options = arguments(__doc__)
-    options.add_argument("--runs", type=int, default=30, help="of each of the four cases")
+    options.add_argument("--runs", type=int, default=20, help="of each of the four cases")
     given = options.parse_args()
     uvloop.run(main(4 if given.quick else given.runs)).hand_over(given.json)

@@ -1,7 +1,7 @@
 """What recording adds to a request at one connection: p50 of the recorded function beside the same with
 `record: "none"` and beside bare Quart, by turns, all three servers up.
 
-    python benchmarks/latency.py [--seconds 1] [--rounds 8]
+    python benchmarks/latency.py [--seconds 1] [--rounds 4]
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WANTED = 0.3
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--seconds", type=float, default=1)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=4)
     given = parser.parse_args()
     if given.quick:
         given.seconds, given.rounds = 0.5, 2

@@ -88,6 +88,7 @@ def main() -> None:
     )
     parser.add_argument("--dry", action="store_true", help="leave docs/performance.md as it is")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     names = [name for name in BENCHMARKS if not given.only or name in given.only]
     machine = described()
     began = time.monotonic()

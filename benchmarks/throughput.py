@@ -2,7 +2,7 @@
 one run.
 
     benchmarks/run --only throughput            # or, where its environments are there already:
-    python benchmarks/throughput.py [--seconds 5] [--rounds 3] [--sustained 60] [--what hello] [--with NAME]
+    python benchmarks/throughput.py [--seconds 4] [--rounds 3] [--sustained 60] [--what hello] [--with NAME]
 
 Contestants take turns (contestants.py), so that drift of the machine meets all alike; `ratio` is of the
 runs of one round, its median and range over the rounds. Then Flux is loaded for `--sustained` seconds
@@ -190,7 +190,7 @@ def standing(what: str, runs: Runs, findings: Findings) -> None:
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--seconds", type=float, default=5, help="of a run")
+    parser.add_argument("--seconds", type=float, default=4, help="of a run")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sustained", type=float, default=60, help="seconds of the long run; 0: none")
     parser.add_argument("--connections", type=int, default=16)
