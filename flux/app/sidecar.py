@@ -90,8 +90,7 @@ async def _tell(drain: Drain, folder: Path, stop: asyncio.Event) -> None:
 async def _last(drain: Drain, store: Store, node: str) -> None:
     try:
         async with asyncio.timeout(LAST_DRAIN):
-            while await drain.once():
-                pass
+            await drain.finish()
             async with store.internal() as connection:
                 await nodes.stopped(connection, node)
     except (TimeoutError, *AWAY) as error:

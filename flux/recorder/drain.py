@@ -95,6 +95,24 @@ class Drain:
             self.on_records()
         return total
 
+    async def finish(self) -> None:
+        """Drain all there is, and the own spool to its end: its writer has closed it or died, but may hold
+        it a moment longer.
+
+        Raises:
+            As `once`.
+        """
+        while await self.once() or self._held():
+            await asyncio.sleep(POLL_WHEN_AWAITED)
+
+    def _held(self) -> bool:
+        """Whether the own spool is there still, and is not one that can't be drained."""
+        return any(
+            folder.name == self._own and not (folder / DRAINED).exists()
+            for folder in folders.spools(self._spool_dir)
+            if folder.name not in self._refused
+        )
+
     async def run(self, stop: asyncio.Event) -> None:
         """Drain until `stop` is set. While Postgres is away, tries again after at most a second."""
         pause = FIRST_PAUSE

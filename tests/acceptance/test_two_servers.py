@@ -115,6 +115,11 @@ async def _check(connection: Any, doomed: Load, survivor: Load) -> None:
     await _until(
         connection, f"SELECT count(*) = {len(ids)} FROM flux.executions WHERE request_id IN {_list(ids)}"
     )
+    await _until(
+        connection,
+        "SELECT count(*) = 0 FROM flux.jobs j "
+        "LEFT JOIN flux.executions e ON e.request_id = j.last_request_id WHERE e.outcome IS NULL",
+    )
     rows = await connection.fetch("SELECT * FROM flux.executions")
     executions = {row["request_id"]: row for row in rows}
     [dead] = {executions[answer.request_id]["node"] for answer in doomed.answers}

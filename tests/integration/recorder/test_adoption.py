@@ -55,6 +55,28 @@ async def test_a_drain_that_runs_adopts_the_spool_of_a_writer_killed_beside_it(
     assert await connection.fetchval(ended, node), "who adopted its spool knows that the node has ended"
 
 
+async def test_the_last_drain_waits_for_a_writer_that_is_just_letting_go(
+    connection: asyncpg.Connection, database_url: str, spools: Path
+) -> None:
+    own = recorder(spools)
+    complete(own)
+    drain = Drain({"dsn": database_url}, spools, own=own.node)
+    task = asyncio.create_task(drain.finish())
+    try:
+        stored = "SELECT count(*) = 1 FROM flux.executions"
+        await until(lambda: connection.fetchval(stored))
+        assert not task.done(), "the writer holds its spool still"
+        own.close()
+        await asyncio.wait_for(task, 30)
+    finally:
+        task.cancel()
+        await drain.close()
+    assert await connection.fetchval(
+        "SELECT finished FROM flux.spool_positions WHERE spool_id = $1", own.node
+    )
+    assert not (spools / own.node).exists()
+
+
 async def test_a_copy_is_refused_under_any_name_and_the_original_is_drained_once(
     connection: asyncpg.Connection, drain: Drain, spools: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
