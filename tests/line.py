@@ -13,7 +13,10 @@ class Line:
 
     Attributes:
         url: of the same database, over this line.
+        last_words: a connection on which they were sent is lost when the answer to its COMMIT comes.
     """
+
+    last_words = b""
 
     def __init__(self, url: str) -> None:
         self._there = urlsplit(url)
@@ -61,8 +64,8 @@ class Line:
         try:
             there, back = await self._postgres()
             ways = [
-                asyncio.ensure_future(self._carry(reader, back)),
-                asyncio.ensure_future(self._carry(there, writer)),
+                asyncio.ensure_future(self._carry(reader, back, doomed := asyncio.Event())),
+                asyncio.ensure_future(self._return(there, writer, doomed)),
             ]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -76,9 +79,25 @@ class Line:
             self._calls.discard(task)
             writer.transport.abort()
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _carry(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event
+    ) -> None:
+        said = False
         while data := await reader.read(65536):
             await self._speaks.wait()
+            said = said or (bool(self.last_words) and self.last_words in data)
+            if said and b"COMMIT" in data:
+                doomed.set()
+            writer.write(data)
+            await writer.drain()
+
+    async def _return(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event
+    ) -> None:
+        while data := await reader.read(65536):
+            await self._speaks.wait()
+            if doomed.is_set() and b"COMMIT" in data:
+                return
             writer.write(data)
             await writer.drain()
 

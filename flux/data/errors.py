@@ -44,20 +44,25 @@ class Refused(Exception):
         self.message = message
 
 
-def call_error(error: BaseException) -> CallError:
+def call_error(
+    error: BaseException, *, lost: str = "whether the statement was done is not known"
+) -> CallError:
     """What the function is told of `error`: `type` is the condition's name (`unique_violation`), or Flux's
     own word for it.
 
-    A connection that was lost in the middle is `connection_failure`: whether the statement was done is then
-    not known.
+    A connection that was lost in the middle is `connection_failure`.
+
+    Args:
+        error: as it was raised.
+        lost: what follows where it is that the connection was lost.
     """
     if isinstance(error, Refused):
         state = _STATES.get(error.type)
         return CallError(error.type, error.message, {"sqlstate": state} if state else {})
     if isinstance(error, asyncpg.InternalClientError):
-        return _lost(error)
+        return _lost(error, lost)
     if isinstance(error, asyncpg.ConnectionDoesNotExistError):
-        return _lost(error.__cause__ if isinstance(error.__cause__, asyncpg.PostgresError) else error)
+        return _lost(error.__cause__ if isinstance(error.__cause__, asyncpg.PostgresError) else error, lost)
     if isinstance(error, asyncpg.PostgresError) and error.sqlstate:
         state = str(error.sqlstate)
         detail = {key: str(value) for key, name in _FIELDS.items() if (value := getattr(error, name, None))}
@@ -68,7 +73,7 @@ def call_error(error: BaseException) -> CallError:
         return CallError("query_canceled", "The call was cancelled.", {"sqlstate": "57014"})
     if isinstance(error, asyncpg.InterfaceError):
         if "connection is closed" in str(error) or "connection was closed" in str(error):
-            return _lost(error)
+            return _lost(error, lost)
         return CallError("invalid_parameter", str(error.args[0]))
     if isinstance(error, TimeoutError):
         return CallError("query_canceled", "The statement took too long.", {"sqlstate": "57014"})
@@ -88,10 +93,10 @@ def bad_argument(error: Exception) -> int | None:
     return int(match[1]) if match else None
 
 
-def _lost(error: BaseException) -> CallError:
+def _lost(error: BaseException, follows: str) -> CallError:
     reason = str(error.args[0]) if error.args else "connection lost"
     return CallError(
         "connection_failure",
-        f"The connection to the database was lost ({reason}); whether the statement was done is not known.",
+        f"The connection to the database was lost ({reason}); {follows}.",
         {"sqlstate": "08006"},
     )

@@ -342,7 +342,10 @@ class Session:
     def _outcome(self, call: HostCall, answer: Answer, summary: Summary) -> Outcome:
         if answer.failure is not None:
             outcome = self._done(call, None, summary)
-            outcome.error = call_error(answer.failure)
+            if call.tx is None:
+                outcome.error = call_error(answer.failure)
+            else:
+                outcome.error = call_error(answer.failure, lost="its transaction was rolled back")
             return outcome
         more: dict[str, object] = {"count": answer.count}
         if call.op == "db.sql":

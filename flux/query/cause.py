@@ -207,7 +207,14 @@ def _call_of(document: Shape, span: Shape | None) -> Shape | None:
 
 
 def _chain_to(document: Shape, call: Shape) -> list[Shape]:
-    """The spans from the root down to a call; an `invoke` has its span in the execution that it began."""
+    """The spans from the root down to a call.
+
+    An `invoke` has its span in the execution that it began; the end of a transaction is in the transaction's.
+    """
+    if call["span_id"] is None and call["tx"] is not None:
+        begun = next((each for each in document["host_calls"] if each["seq"] == call["tx"]), None)
+        if begun is not None and begun["span_id"] is not None:
+            return _chain(document, begun["span_id"])
     return _chain(document, call["span_id"]) or _chain(document, call["parent_span_id"])
 
 

@@ -12,11 +12,12 @@ from asyncpg import Connection
 from flux.query import cause as causes
 from flux.query import provenance, trace
 from flux.query.compare import differences
+from flux.query.facts import Facts, Route
 from flux.query.find import Found
 from flux.query.queries import Q
 from flux.query.shapes import Shape
 from flux.query.source import locate
-from flux.query.suggest import Facts, Route, suggest
+from flux.query.suggest import suggest
 
 _EXECUTION = [
     *("request_id", "trace_id", "trigger", "function", "deployment", "method", "path", "status", "outcome"),
@@ -72,6 +73,7 @@ async def load(connection: Connection[Any], found: Found) -> Shape:
         "warnings": document["warnings"],
     }
     if cause is None:
+        shape["survived"] = [call for call in document["host_calls"] if call["error"] is not None]
         return shape
     shape["root_cause"] = {
         "type": cause.type,

@@ -8,14 +8,18 @@ import contextlib
 import json
 import os
 import re
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import pytest
@@ -183,3 +187,25 @@ def project(tmp_path: Path, database_url: str) -> Iterator[Project]:
         if server.process.poll() is None:
             server.process.kill()
             server.process.wait()
+
+
+@pytest.fixture(scope="module")
+def module_project(postgres_url: str, _template: tuple[str, Callable[[str], None]]) -> Iterator[Project]:
+    """An empty project on a database of its own, for all tests of a module."""
+    template, execute = _template
+    database = f"{template}_{secrets.token_hex(4)}"
+    execute(f'CREATE DATABASE "{database}" TEMPLATE "{template}"')
+    root = Path(tempfile.mkdtemp(prefix="flux-test-", dir="/tmp"))
+    root.chmod(0o755)
+    url = urlunsplit(urlsplit(postgres_url)._replace(path=f"/{database}"))
+    project = Project(root, environment(DATABASE_URL=url, FLUX_MASTER_KEY="5a" * 32))
+    project.write("flux.toml", 'name = "app"\n')
+    try:
+        yield project
+    finally:
+        for server in project.servers:
+            if server.process.poll() is None:
+                server.process.kill()
+                server.process.wait()
+        execute(f'DROP DATABASE "{database}" WITH (FORCE)')
+        shutil.rmtree(root, ignore_errors=True)

@@ -45,8 +45,7 @@ def _well(shape: Shape, cells: int, now: datetime) -> Iterator[Text]:
         .add(short(execution["request_id"]), "yellow")
     )
     yield _when(execution, now)
-    for call in shape["survived"]:
-        yield Text.of("  got over ").join(calls.label(call))
+    yield from _survived(shape, cells)
     yield from _warnings(shape, cells)
     if shape["slowest"]:
         yield Text()
@@ -122,14 +121,8 @@ def _path(shape: Shape, cells: int) -> Iterator[Text]:
         return
     yield Text()
     yield Text.of(("how it failed", "bold"))
-    for call_before in shape["survived"]:
-        error = call_before["error"]
-        yield (
-            Text.of(("  got over ", "dim"))
-            .join(calls.label(call_before))
-            .add(f"  {safe(str(error['type']))}: {safe(str(error['message']))}", "dim")
-            .cut(cells)
-        )
+    yield from _survived(shape, cells)
+    apart = call is not None and (not chain or chain[-1]["span_id"] != call["span_id"])
     for depth, span in enumerate(chain):
         last = depth == len(chain) - 1
         stem = "  " + ("" if depth == 0 else "   " * (depth - 1) + "└─ ")
@@ -140,10 +133,11 @@ def _path(shape: Shape, cells: int) -> Iterator[Text]:
             line.add(safe(span["name"]), "bold")
         took = duration(span["duration_ms"])
         line = line.cut(cells - len(took) - 20).add(f"  {took}", "dim")
-        yield line.add("  ← failed first", "red") if last else line
+        first = last and not (apart and call is not None and call["error"])
+        yield line.add("  ← failed first", "red") if first else line
     if call is not None:
         indent = 2 + 3 * max(0, len(chain))
-        if not chain or chain[-1]["span_id"] != call["span_id"]:
+        if apart:
             yield (
                 Text.of((" " * (indent - 3) + "└─ " if chain else "  ", "dim"))
                 .join(calls.label(call))
@@ -153,6 +147,18 @@ def _path(shape: Shape, cells: int) -> Iterator[Text]:
         if call["error"]:
             for line in calls.failure(call["error"], cells - indent):
                 yield Text.of(" " * indent).join(line)
+
+
+def _survived(shape: Shape, cells: int) -> Iterator[Text]:
+    """The failed calls that the function got over."""
+    for call in shape["survived"]:
+        error = call["error"]
+        yield (
+            Text.of(("  got over ", "dim"))
+            .join(calls.label(call))
+            .add(f"  {safe(str(error['type']))}: {safe(str(error['message']))}", "dim")
+            .cut(cells)
+        )
 
 
 def _input(shape: Shape, cells: int) -> Iterator[Text]:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from flux.query.cause import Cause
-from flux.query.suggest import Facts, Route, suggest
+from flux.query.facts import Facts, Route
+from flux.query.suggest import suggest
 from tests.unit.cli.shapes import Shape, call, trace
 
 ROUTES = [Route("create_user", "/users", "POST"), Route("get_user", "/users/{id}", "GET")]
@@ -166,3 +167,45 @@ def test_the_death_of_a_process_is_told_by_what_ended_it(kind: str, message: str
 
 def test_a_range_error_that_is_not_about_memory_gets_no_advice() -> None:
     assert advice("RangeError", status=500, message="Invalid array length") == []
+
+
+def test_a_deferred_foreign_key_says_why_it_failed_only_at_commit() -> None:
+    detail = {
+        "table": "late",
+        "constraint": "late_fkey",
+        "detail": 'Key (account)=(7) is not present in table "accounts".',
+    }
+    first, _ = advice("foreign_key_violation", failing=call(2, "db.commit", {}), detail=detail)
+    assert first["reason"] == (
+        "`accounts` has no row for account = 7. `late_fkey` is deferred, so it was checked at COMMIT."
+    )
+
+
+def test_a_timeout_of_postgres_names_the_setting() -> None:
+    (stopped,) = advice("query_canceled", "canceling statement due to statement timeout")
+    assert "`statement_timeout`" in stopped["text"]
+    assert advice("query_canceled", "canceling statement due to user request") == []
+    (locked,) = advice("lock_not_available", "canceling statement due to lock timeout")
+    assert "`lock_timeout`" in locked["reason"]
+    (unwaiting,) = advice("lock_not_available", 'could not obtain lock on row in relation "a"')
+    assert "not to wait" in unwaiting["reason"]
+
+
+@pytest.mark.parametrize(
+    ("op", "tx", "rows", "text"),
+    [
+        ("db.sql", None, [], "Find out whether the statement was done"),
+        ("db.sql", 1, [True], "Run the transaction again."),
+        ("db.commit", 1, [], "Find out whether the transaction was committed"),
+        ("db.commit", 1, [True, True], "Run the transaction again."),
+        ("db.commit", 1, [True, False], "Don't run the transaction again"),
+    ],
+)
+def test_a_lost_connection_is_judged_by_the_rows(
+    op: str, tx: int | None, rows: list[bool], text: str
+) -> None:
+    failing = call(3, op, {}, tx=tx)
+    calls = [call(1, "db.begin", {}), call(2, "db.sql", {}, tx=1), failing]
+    mutations = [{"seq": 2, "rolled_back": undone} for undone in rows]
+    (found,) = advice("connection_failure", failing=failing, host_calls=calls, mutations=mutations)
+    assert found["text"].startswith(text)
