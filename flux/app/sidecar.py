@@ -47,6 +47,7 @@ async def run(config: Config, node: str) -> None:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer)
+    gone = asyncio.create_task(_gone(reader))
     store = await Store.open(config, application_name="flux sidecar", pool_size=2, migrate=False)
     drain = Drain(store.connect_args, config.spool_dir, own=node)
     ticker = Ticker(store.connect_args, node)
@@ -57,9 +58,8 @@ async def run(config: Config, node: str) -> None:
             tasks.create_task(ticker.run(stop))
             tasks.create_task(_beat(store, node, stop))
             tasks.create_task(_tell(drain, config.spool_dir / node, stop))
-            await reader.read()
+            await gone
             stop.set()
-            _end_at_last()
         await _last(drain, store, node)
     finally:
         await store.close()
@@ -98,10 +98,11 @@ async def _last(drain: Drain, store: Store, node: str) -> None:
     await drain.close()
 
 
-def _end_at_last() -> None:
-    """See that nothing that waits for Postgres outlives the server for long: what is not stored by then stays
-    in the spool, for the next start.
+async def _gone(server: asyncio.StreamReader) -> None:
+    """Wait for the server's end, and see that nothing that waits for Postgres outlives it for long: what is
+    not stored by then stays in the spool, for the next start.
     """
+    await server.read()
     end = threading.Timer(LAST_DRAIN + LAST, _give_up)
     end.daemon = True
     end.start()

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 from flux.recorder.drain import Drain
 from tests.integration.recorder.recorded import complete, counts, recorder
@@ -21,14 +22,17 @@ sidecar.main()
 """
 
 
+@pytest.mark.parametrize("silent", ["from the start", "while it drains"])
 async def test_it_ends_soon_after_its_server_though_postgres_never_answers(
-    database_url: str, tmp_path: Path
+    database_url: str, tmp_path: Path, silent: str
 ) -> None:
     (tmp_path / "flux.toml").write_text('name = "app"\n')
     spools = tmp_path / ".flux" / "spool"
     made = recorder(spools)
     connection = await asyncpg.connect(database_url)
     async with Line(database_url).laid() as line:
+        if silent == "from the start":
+            line.silence()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",
@@ -42,7 +46,7 @@ async def test_it_ends_soon_after_its_server_though_postgres_never_answers(
         try:
             ids = {complete(made).request_id}
             async with asyncio.timeout(60):
-                while (await counts(connection))["executions"] < 1:
+                while silent == "while it drains" and (await counts(connection))["executions"] < 1:
                     await asyncio.sleep(0.01)
             line.silence()
             ids |= {complete(made).request_id for _ in range(3)}
