@@ -40,6 +40,9 @@ BATCH: Final = 500
 PATIENCE: Final = 30.0
 """Seconds after which a push that Postgres does not answer has failed."""
 
+LAST_WORDS: Final = 5.0
+"""Seconds that a stopping server waits for pushes that are on their way."""
+
 _TRACER = trace.get_tracer("flux.queue")
 _SQL = Queries("flux.host")
 
@@ -127,9 +130,12 @@ class Jobs:
         self._send()
 
     async def close(self) -> None:
-        """Wait for what is on its way."""
+        """Wait for what is on its way, but for LAST_WORDS at most."""
         if self._sender is not None:
-            await asyncio.wait([self._sender])
+            _, late = await asyncio.wait([self._sender], timeout=LAST_WORDS)
+            if late:
+                log.warning("pushes or a notification were not answered in time; the server ends")
+                self._sender.cancel()
 
     def _send(self) -> None:
         if self._sender is None or self._sender.done():

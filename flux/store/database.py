@@ -118,20 +118,29 @@ class Store:
                 it had been lost. Cancelling would not do: asyncpg then waits until Postgres has acknowledged
                 it, and one that is gone without a word never does.
         """
+        cancelled: asyncio.CancelledError | None = None
         with untraced():
             try:
                 async with self.records.acquire(timeout=patience) as connection:
-                    if patience is None:
-                        yield connection
-                        return
-                    limit = asyncio.get_running_loop().call_later(patience, connection.terminate)
+                    limit = None
+                    if patience is not None:
+                        limit = asyncio.get_running_loop().call_later(patience, connection.terminate)
                     try:
                         yield connection
+                    except asyncio.CancelledError as error:
+                        cancelled = error
+                        raise
                     finally:
-                        limit.cancel()
-            except asyncpg.InternalClientError as error:
-                # What asyncpg says when the server dies while a connection is being given back.
-                raise asyncpg.ConnectionDoesNotExistError("the connection was lost") from error
+                        if limit is not None:
+                            limit.cancel()
+            except Exception as error:
+                if cancelled is not None:
+                    # Giving the connection back failed; that must not make the cancellation unheard.
+                    raise cancelled from error
+                if isinstance(error, asyncpg.InternalClientError):
+                    # What asyncpg says when the server dies while a connection is being given back.
+                    raise asyncpg.ConnectionDoesNotExistError("the connection was lost") from error
+                raise
 
     async def close(self) -> None:
         """Give back every connection, and the embedded server if this was its last user."""

@@ -62,3 +62,17 @@ async def test_a_push_without_an_answer_fails_and_later_ones_are_stored(
     names = [row["name"] for row in await queue.rows()]
     assert {"before", "after"} <= set(names)
     await queue.jobs.close()
+
+
+async def test_a_cancelled_statement_without_an_answer_is_cancelled(line: Line, store: Store) -> None:
+    table = JobTable(store, "here", 30.0, patience=1.0)
+    assert await table.claim(5) == []
+    line.silence()
+    claim = asyncio.create_task(table.claim(5))
+    await asyncio.sleep(0)
+    while not store.records.get_size() - store.records.get_idle_size():
+        await asyncio.sleep(0)
+    claim.cancel()
+    done, _ = await asyncio.wait([claim], timeout=20)
+    assert done
+    assert claim.cancelled()
