@@ -64,6 +64,8 @@ class Config:
     """How long a request's head may take, and its body without coming on; above it 408; 0 for ever."""
     write_timeout_ms: int = 20_000
     """How long a client may take an answer without coming on; then the connection is cut; 0 for ever."""
+    stop_timeout_ms: int = 60_000
+    """How long a server that was told to stop may take; half of that for requests under way. Then it ends."""
     record: RecordLevel = "all"
     durability: Durability = "spool"
     confirm_timeout_ms: int = 10_000

@@ -17,6 +17,7 @@ from watchfiles import awatch
 
 from flux.app import port
 from flux.app.application import Application, announce, withdraw
+from flux.app.limit import Limit
 from flux.app.schema import FOLDER, push_files
 from flux.config import Config
 from flux.gateway.connection import Patience
@@ -26,9 +27,6 @@ from flux.runtime.registry import Change
 from flux.runtime.request import Request, Result
 
 log = logging.getLogger("flux.app")
-
-GRACE = 30.0
-"""Seconds that requests in flight may take after a signal to stop."""
 
 
 class Audience(Protocol):
@@ -68,6 +66,11 @@ async def serve(config: Config, audience: Audience) -> None:
     sock = port.bind(config.host, config.port)
     config = replace(config, port=int(sock.getsockname()[1]))
     stop = asyncio.Event()
+    limit = Limit(
+        config.stop_timeout_ms / 1000,
+        "The server could not end in time (stop_timeout_ms). What Postgres has not got stays in the spool, "
+        "for the next start.",
+    )
     try:
         app = await Application.open(config)
     except BaseException:
@@ -81,7 +84,7 @@ async def serve(config: Config, audience: Audience) -> None:
         changes = await app.registry.reload()
         loop = asyncio.get_running_loop()
         for name in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(name, _stop, stop, audience)
+            loop.add_signal_handler(name, _stop, stop, audience, limit)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(app.run_jobs(stop))
             if config.dev:
@@ -89,7 +92,7 @@ async def serve(config: Config, audience: Audience) -> None:
             server = tasks.create_task(
                 listen(
                     app.gateway,
-                    _settings(),
+                    _settings(config),
                     sock,
                     stop,
                     patience=_patience(config),
@@ -104,20 +107,22 @@ async def serve(config: Config, audience: Audience) -> None:
     finally:
         withdraw(config)
         await app.close()
+        limit.lift()
 
 
-def _stop(stop: asyncio.Event, audience: Audience) -> None:
+def _stop(stop: asyncio.Event, audience: Audience, limit: Limit) -> None:
     if not stop.is_set():
         audience.stopping()
+        limit.set()
     stop.set()
 
 
-def _settings() -> HypercornConfig:
+def _settings(config: Config) -> HypercornConfig:
     settings = HypercornConfig()
     settings.backlog = 1024
     settings.include_server_header = False
     settings.keep_alive_max_requests = 2**31
-    settings.graceful_timeout = GRACE
+    settings.graceful_timeout = config.stop_timeout_ms / 2000
     settings.h11_max_incomplete_size = 64 * 1024
     settings.loglevel = "WARNING"
     return settings

@@ -11,16 +11,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 
 import uvloop
 
 from flux.app import nodes
+from flux.app.limit import Limit
 from flux.config import Config, load
 from flux.data.ticks import Ticker
 from flux.errors import FluxError
@@ -103,14 +102,7 @@ async def _gone(server: asyncio.StreamReader) -> None:
     not stored by then stays in the spool, for the next start.
     """
     await server.read()
-    end = threading.Timer(LAST_DRAIN + LAST, _give_up)
-    end.daemon = True
-    end.start()
-
-
-def _give_up() -> None:
-    log.warning("Postgres does not answer; the next start goes on with the spool")
-    os._exit(1)
+    Limit(LAST_DRAIN + LAST, "Postgres does not answer; the next start goes on with the spool").set()
 
 
 def main() -> None:

@@ -87,6 +87,10 @@ async def listen(
         served[task] = connection
         try:
             await connection.run()
+        except asyncio.CancelledError:
+            # Cut off below. asyncio's streams would log a traceback of a task that was cancelled.
+            if not context.terminated.is_set():
+                raise
         finally:
             served.pop(task, None)
             leaving.discard(task)

@@ -8,9 +8,11 @@ import time
 from typing import Any
 
 import asyncpg
+import httpx
 
 from tests.acceptance.conftest import Project, Server
 from tests.acceptance.load import Load
+from tests.line import Line
 
 CLIENTS = 16
 PATHS = ("/write", "/slow", "/push")
@@ -121,3 +123,27 @@ async def _all_done(url: str, load: Load) -> None:
     finally:
         await connection.close()
     assert receipts == {answer.token for answer in load.answers if answer.path == "/push"}
+
+
+async def test_a_server_whose_postgres_never_answers_again_ends_all_the_same(project: Project) -> None:
+    project.typescript("plain", "    return input;")
+    project.typescript("push", '    await ctx.queue.push("plain", {}); return 1;')
+    project.write("flux.toml", 'name = "app"\nstop_timeout_ms = 3000\n')
+    direct = project.environment["DATABASE_URL"]
+    async with Line(direct).laid() as line:
+        project.environment["DATABASE_URL"] = line.url
+        server = await asyncio.to_thread(project.start, "serve")
+        async with httpx.AsyncClient(base_url=server.url, timeout=60, trust_env=False) as client:
+            assert (await client.post("/push", json={})).status_code == 200
+            line.silence()
+            held = asyncio.create_task(client.post("/push", json={}))
+            told = [await client.post("/plain", json={"n": n}) for n in range(5)]
+            server.process.terminate()
+            assert await asyncio.to_thread(server.process.wait, 60) in (0, 1)
+            held.cancel()
+            await asyncio.gather(held, return_exceptions=True)
+        assert "Traceback" not in server.text()
+    project.environment["DATABASE_URL"] = direct
+    for answer in told:
+        shown = await asyncio.to_thread(project.json, "trace", answer.headers["x-request-id"])
+        assert (shown["outcome"], shown["output"]) == ("ok", json.loads(answer.content))
