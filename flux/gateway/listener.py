@@ -10,26 +10,23 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
+import time
 from typing import Any
 
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
+from hypercorn.utils import parse_socket_addr
 
 from flux.gateway.connection import Connection, Patience
-from flux.gateway.plain import Dates
+from flux.gateway.http1 import REFUSED, Refusal
+from flux.gateway.plain import Dates, Plain, ask
 
 RESERVED = 256
 """File descriptors that are kept for what is not a client's connection: spool, guests, database, code."""
 MOST_DESCRIPTORS = 2**16
 LAST_CALL = 0.05
 """Seconds after the signal to stop in which idle connections still take a request that is on its way."""
-_NO_ROOM = (
-    b'{"error": {"type": "TooManyConnections", "message": "All connections of this server are in use."}}'
-)
-_REFUSAL = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
-    b"connection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(_NO_ROOM), _NO_ROOM)
-)
+_NO_ROOM: Refusal = (503, "TooManyConnections", "All connections of this server are in use.")
 
 
 def room_for(connections: int) -> int:
@@ -78,8 +75,11 @@ async def listen(
             idle = next((task for task, connection in served.items() if connection.idle), None)
             if idle is None:
                 leaving.add(task)
-                await _turn_away(reader, writer, patiently=len(leaving) <= RESERVED // 4)
-                leaving.discard(task)
+                date = dates.at(time.time())
+                try:
+                    await _turn_away(app, reader, writer, date, patiently=len(leaving) <= RESERVED // 4)
+                finally:
+                    leaving.discard(task)
                 return
             leaving.add(idle)
             await served.pop(idle).end_idle()
@@ -112,10 +112,22 @@ async def listen(
             await asyncio.gather(*late, return_exceptions=True)
 
 
-async def _turn_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, patiently: bool) -> None:
-    """Say that there is no room, and give the client a second to read it where there are not too many."""
+async def _turn_away(
+    app: Any,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    date: bytes,
+    *,
+    patiently: bool,
+) -> None:
+    """Say that there is no room, and give the client a second to take it where there are not too many."""
+    sock = writer.get_extra_info("socket")
     try:
-        writer.write(_REFUSAL)
+        client = parse_socket_addr(sock.family, sock.getpeername())
+        scope = Plain("", b"", [], b"").scope(client, parse_socket_addr(sock.family, sock.getsockname()))
+        scope["extensions"][REFUSED] = _NO_ROOM
+        answer = await ask(app, scope, b"")
+        writer.write(answer.head(date, last=True) + answer.body)
         writer.write_eof()
         async with asyncio.timeout(1 if patiently else 0):
             while await reader.read(2**16):

@@ -464,6 +464,8 @@ def test_one_connection_too_many_takes_the_place_of_an_idle_one(project: Project
             assert fifth.closed()
         assert answer.error == (503, "TooManyConnections")
         assert answer.headers["retry-after"] == "1"
+        shown = project.json("trace", answer.headers["x-request-id"])
+        assert (shown["status"], shown["outcome"], shown["method"]) == (503, "rejected", None)
         for number, connection in enumerate(busy):
             assert connection.answer().body == b"%d" % number
             connection.socket.close()
