@@ -94,6 +94,13 @@ class Project:
         temporary.replace(target)
         return target
 
+    def end(self) -> None:
+        """Kill every server that still runs."""
+        for server in self.servers:
+            if server.process.poll() is None:
+                server.process.kill()
+                server.process.wait()
+
     def typescript(self, name: str, body: str, **config: Any) -> None:
         """Write a function whose handler's body is `body`."""
         self.write(
@@ -183,10 +190,7 @@ def project(tmp_path: Path, database_url: str) -> Iterator[Project]:
     (root / "flux.toml").write_text('name = "app"\n')
     project = Project(root, environment(DATABASE_URL=database_url, FLUX_MASTER_KEY="5a" * 32))
     yield project
-    for server in project.servers:
-        if server.process.poll() is None:
-            server.process.kill()
-            server.process.wait()
+    project.end()
 
 
 @pytest.fixture(scope="module")
@@ -203,9 +207,6 @@ def module_project(postgres_url: str, _template: tuple[str, Callable[[str], None
     try:
         yield project
     finally:
-        for server in project.servers:
-            if server.process.poll() is None:
-                server.process.kill()
-                server.process.wait()
+        project.end()
         execute(f'DROP DATABASE "{database}" WITH (FORCE)')
         shutil.rmtree(root, ignore_errors=True)

@@ -53,10 +53,7 @@ def cramped(project: Project) -> Iterator[Project]:
         try:
             yield project
         finally:
-            for server in project.servers:
-                if server.process.poll() is None:
-                    server.process.kill()
-                    server.process.wait()
+            project.end()
 
 
 @contextlib.asynccontextmanager

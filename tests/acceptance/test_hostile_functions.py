@@ -9,12 +9,9 @@ import asyncio
 import contextlib
 import json
 import re
-import secrets
-import shutil
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +22,7 @@ import pytest
 
 from flux.host.spans import MOST_SPANS
 from flux.recorder.execution import MOST_LINES
-from tests.acceptance.conftest import Project, Server, environment
-from tests.conftest import _with_database
+from tests.acceptance.conftest import Project, Server
 
 HOSTILE = Path(__file__).with_name("hostile")
 MEMORY_MB = 96
@@ -170,36 +166,20 @@ class Hostile:
 
 
 @pytest.fixture(scope="module", name="hostile")
-def _hostile(postgres_url: str, _template: tuple[str, Callable[[str], None]]) -> Iterator[Hostile]:
-    template, execute = _template
-    database = f"{template}_{secrets.token_hex(4)}"
-    execute(f'CREATE DATABASE "{database}" TEMPLATE "{template}"')
-    root = Path(tempfile.mkdtemp(prefix="flux-test-", dir="/tmp"))
-    root.chmod(0o755)
-    project = Project(
-        root, environment(DATABASE_URL=_with_database(postgres_url, database), FLUX_MASTER_KEY="5a" * 32)
-    )
+def _hostile(module_project: Project) -> Iterator[Hostile]:
+    _write(module_project)
+    module_project.flux("db", "push")
+    server = module_project.start("serve")
+    neighbours = Neighbours(server.url)
+    client = httpx.Client(base_url=server.url, timeout=90, trust_env=False)
+    hostile = Hostile(module_project, server, neighbours, client)
     try:
-        _write(project)
-        project.flux("db", "push")
-        server = project.start("serve")
-        neighbours = Neighbours(server.url)
-        client = httpx.Client(base_url=server.url, timeout=90, trust_env=False)
-        hostile = Hostile(project, server, neighbours, client)
-        try:
-            _warm(hostile)
-            yield hostile
-        finally:
-            neighbours.stop()
-            client.close()
-            server.stop()
+        _warm(hostile)
+        yield hostile
     finally:
-        for server in project.servers:
-            if server.process.poll() is None:
-                server.process.kill()
-                server.process.wait()
-        execute(f'DROP DATABASE "{database}" WITH (FORCE)')
-        shutil.rmtree(root, ignore_errors=True)
+        neighbours.stop()
+        client.close()
+        server.stop()
 
 
 def _write(project: Project) -> None:

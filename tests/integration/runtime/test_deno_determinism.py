@@ -241,18 +241,18 @@ async def test_replies_to_different_invocations_that_arrive_together_do_not_inte
     };"""
     guest = await deno.load(deployment(source))
     names = "abcdefgh"
+    waiting: list[asyncio.Future[None]] = []
+
+    async def together(call: HostCall, arguments: dict[str, Any]) -> None:
+        gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting.append(gate)
+        if len(waiting) == len(names):
+            released, waiting[:] = list(waiting), []
+            for each in released:
+                each.set_result(None)
+        await gate
+
     for _ in range(5):
-        waiting: list[asyncio.Future[None]] = []
-
-        async def together(call: HostCall, arguments: dict[str, Any], waiting=waiting) -> None:  # type: ignore[no-untyped-def]
-            gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            waiting.append(gate)
-            if len(waiting) == len(names):
-                released, waiting[:] = list(waiting), []
-                for each in released:
-                    each.set_result(None)
-            await gate
-
         await asyncio.gather(*(run(guest, name, host=ScriptedHost(together)) for name in names))
         trail = await run(guest, "read")
         blocks = [trail[at : at + 5] for at in range(0, len(trail), 5)]

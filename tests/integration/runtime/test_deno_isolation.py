@@ -56,6 +56,15 @@ async def test_a_denied_module_is_named_in_the_error(deno: SubprocessEngine) -> 
     assert (caught.value.file, caught.value.line) == ("functions/f/index.ts", 2)
 
 
+async def test_the_socket_that_frames_come_by_is_gone_before_user_code_runs(deno: SubprocessEngine) -> None:
+    guest = await deno.load(deployment("export default () => 1;"))
+    command = Path(f"/proc/{guest.processes[0].pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
+    [granted] = [part for part in command if part.startswith("--allow-net=unix:")]
+    door = Path(granted.removeprefix("--allow-net=unix:"))
+    assert door.is_absolute()
+    assert not door.parent.exists()
+
+
 @pytest.mark.parametrize(
     "expression",
     [
