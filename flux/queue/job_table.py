@@ -97,6 +97,11 @@ class JobTable:
             )
         return {(row["id"], row["attempt"]) for row in rows}
 
+    async def give_back(self, known: Iterable[Job]) -> int:
+        """Let go of what this node has claimed without having heard so: all but `known`; gives how many."""
+        async with self._store.internal(patience=self._patience) as connection:
+            return len(await connection.fetch(_SQL.give_back, self._node, [job.id for job in known]))
+
     async def reclaim(self) -> tuple[int, int]:
         """Take jobs back whose lease ran out; gives how many were queued again and how many failed."""
         async with self._store.internal(patience=self._patience) as connection:

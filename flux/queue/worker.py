@@ -80,6 +80,7 @@ class Worker:
         self._said: list[Acknowledgement] = []
         self._speak = asyncio.Event()
         self._idle = asyncio.Event()
+        self._claiming = asyncio.Lock()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; then take no more, give back what has not begun and end with the rest.
@@ -119,7 +120,7 @@ class Worker:
             room = self._concurrency + self._ahead - self._running - len(self._waiting)
             began = clock()
             try:
-                jobs = await self._table.claim(room) if room > 0 and self._low() else []
+                jobs = await self._take(room) if room > 0 and self._low() else []
             except OUTAGE as error:
                 log.warning("can't claim jobs: %s", error)
                 await _wait(stop, pause)
@@ -127,15 +128,22 @@ class Worker:
                 continue
             pause = self._poll
             self._look_ahead(began)
-            for job in jobs:
-                self._held[job.id, job.attempt] = job
-                self._held_until[job.id, job.attempt] = began + self._lease
             self._waiting.extend(jobs)
             if stop.is_set():
                 return
             self._start(group)
             if room <= 0 or len(jobs) < room or not self._low():
                 await _wait(self._wake, self._poll)
+
+    async def _take(self, most: int) -> list[Job]:
+        """Claim up to `most` jobs; they are held from here on."""
+        async with self._claiming:
+            until = asyncio.get_running_loop().time() + self._lease
+            jobs = await self._table.claim(most)
+            for job in jobs:
+                self._held[job.id, job.attempt] = job
+                self._held_until[job.id, job.attempt] = until
+        return jobs
 
     def _low(self) -> bool:
         """Whether it is time to claim: free hands, or less than half of what is kept ahead."""
@@ -213,7 +221,9 @@ class Worker:
         self._held_until.pop((job.id, job.attempt), None)
 
     async def _keep(self) -> None:
-        """Renew what this worker holds; take back what others have let go."""
+        """Renew what this worker holds; let go of what it has claimed and never heard of; take back what
+        others have let go.
+        """
         clock = asyncio.get_running_loop().time
         while True:
             began = clock()
@@ -222,10 +232,17 @@ class Worker:
                     for key in await self._table.renew(list(self._held.values())):
                         if key in self._held_until:
                             self._held_until[key] = began + self._lease
+                async with self._claiming:
+                    unheard = await self._table.give_back(self._held.values())
                 queued, failed = await self._table.reclaim()
             except OUTAGE as error:
                 log.warning("can't renew leases: %s", error)
             else:
+                if unheard:
+                    log.warning(
+                        "gave %d jobs back that were claimed while Postgres' answers were lost", unheard
+                    )
+                    self._wake.set()
                 if queued or failed:
                     log.warning(
                         "took %d jobs back from a silent worker; %d more were out of attempts", queued, failed

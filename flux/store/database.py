@@ -117,30 +117,49 @@ class Store:
             patience: seconds after which the connection is given up, so that what waits for it fails as if
                 it had been lost. Cancelling would not do: asyncpg then waits until Postgres has acknowledged
                 it, and one that is gone without a word never does.
+
+        Raises:
+            asyncpg.PostgresError, asyncpg.InterfaceError, OSError: Postgres refused, was lost, or did not
+                answer in time.
         """
-        cancelled: asyncio.CancelledError | None = None
+        given_up = False
+
+        def give_up() -> None:
+            nonlocal given_up
+            given_up = True
+            with contextlib.suppress(asyncpg.InterfaceError):  # it has just been given back
+                connection.terminate()
+
         with untraced():
             try:
-                async with self.records.acquire(timeout=patience) as connection:
-                    limit = None
-                    if patience is not None:
-                        limit = asyncio.get_running_loop().call_later(patience, connection.terminate)
+                connection = await self.records.acquire(timeout=patience)
+                limit = None
+                if patience is not None:
+                    limit = asyncio.get_running_loop().call_later(patience, give_up)
+                try:
+                    yield connection
+                finally:
                     try:
-                        yield connection
-                    except asyncio.CancelledError as error:
-                        cancelled = error
-                        raise
+                        await self._give_back(connection)
                     finally:
                         if limit is not None:
                             limit.cancel()
             except Exception as error:
-                if cancelled is not None:
-                    # Giving the connection back failed; that must not make the cancellation unheard.
-                    raise cancelled from error
-                if isinstance(error, asyncpg.InternalClientError):
-                    # What asyncpg says when the server dies while a connection is being given back.
-                    raise asyncpg.ConnectionDoesNotExistError("the connection was lost") from error
-                raise
+                # asyncpg trips over its own feet where a connection goes in the middle of a call.
+                if given_up:
+                    message = f"Postgres did not answer within {patience:g} s"
+                elif isinstance(error, asyncpg.InternalClientError):
+                    message = "the connection was lost"
+                else:
+                    raise
+                raise asyncpg.ConnectionDoesNotExistError(message) from error
+
+    async def _give_back(self, connection: Any) -> None:
+        """Return a connection to the pool. One that is lost there is closed; whoever had it need not know."""
+        try:
+            await self.records.release(connection, timeout=_CLOSE_TIMEOUT)
+        except Exception as error:
+            _log.debug("a connection was lost as it was given back: %r", error)
 
     async def close(self) -> None:
         """Give back every connection, and the embedded server if this was its last user."""

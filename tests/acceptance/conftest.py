@@ -95,11 +95,12 @@ class Project:
         return target
 
     def end(self) -> None:
-        """Kill every server that still runs."""
+        """Kill every server that still runs, and print what each has said: a failed test shows it."""
         for server in self.servers:
             if server.process.poll() is None:
                 server.process.kill()
                 server.process.wait()
+            print(f"--- {server.output.name}, exit {server.process.returncode}:\n{server.text()}")
 
     def typescript(self, name: str, body: str, **config: Any) -> None:
         """Write a function whose handler's body is `body`."""

@@ -17,10 +17,7 @@ def fresh(tmp_path: Path) -> Iterator[Project]:
     """A folder without anything, and no database but what Flux starts."""
     project = Project(tmp_path, environment())
     yield project
-    for server in project.servers:
-        if server.process.poll() is None:
-            server.process.kill()
-            server.process.wait()
+    project.end()
 
 
 def test_init_dev_write_a_function_trace_and_why_within_a_minute(fresh: Project) -> None:

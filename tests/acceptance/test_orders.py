@@ -125,9 +125,7 @@ def shop(postgres_url: str, _template: tuple[str, Callable[[str], None]]) -> Ite
             try:
                 yield asyncio.run(_drive(project, url, address))
             finally:
-                for server in project.servers:
-                    if server.process.poll() is None:
-                        server.kill()
+                project.end()
     finally:
         execute(f'DROP DATABASE "{name}" WITH (FORCE)')
         shutil.rmtree(folder, ignore_errors=True)

@@ -56,10 +56,7 @@ def alone(tmp_path: Path) -> Iterator[tuple[Project, OwnPostgres]]:
             project.flux("db", "push")
             yield project, OwnPostgres(root / ".flux", lease)
         finally:
-            for server in project.servers:
-                if server.process.poll() is None:
-                    server.process.kill()
-                    server.process.wait()
+            project.end()
 
 
 @contextlib.asynccontextmanager
@@ -93,6 +90,15 @@ async def _all_there_once(postgres: OwnPostgres, answers: list[httpx.Response]) 
         assert (row["status"], row["body"] or b"") == (answer.status_code, answer.request.content)
     [[quarantined]] = await postgres.ask("SELECT count(*) FROM flux.quarantine")
     assert quarantined == 0
+
+
+async def _jobs_done(postgres: OwnPostgres) -> None:
+    """Every job comes to be done; those that don't are named."""
+    sql = (
+        "SELECT id, status, attempt, locked_by, lease_until - now(), run_at - now(), last_error "
+        "FROM flux.jobs WHERE status <> 'done'"
+    )
+    await eventually(lambda: postgres.ask(sql), lambda rows: not rows)
 
 
 async def _rows_are_explained(postgres: OwnPostgres) -> None:
@@ -137,7 +143,7 @@ async def test_frozen_for_ten_seconds(alone: tuple[Project, OwnPostgres]) -> Non
         after = await eventually(write, lambda answer: answer.status_code == 200, 30)
         answers = [*before, *refused, *during, slow, after]
         await _all_there_once(postgres, answers)
-        await postgres.until("SELECT NOT EXISTS (SELECT FROM flux.jobs WHERE status <> 'done')")
+        await _jobs_done(postgres)
         await postgres.until(
             "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'insert into notes%' "
             "AND state <> 'idle')"
@@ -188,7 +194,7 @@ async def test_ended_under_load_and_started_again_by_its_keeper(
         )
         there = dict(map(tuple, written_rows))
         assert all(there[token] >= count for token, count in told.items())
-        await postgres.until("SELECT NOT EXISTS (SELECT FROM flux.jobs WHERE status <> 'done')")
+        await _jobs_done(postgres)
         jobs = {answer.json()["id"] for answer in pushes if answer.status_code == 200}
         done = await postgres.ask("SELECT id FROM flux.jobs WHERE status = 'done'")
         assert jobs <= {row["id"] for row in done}
@@ -226,7 +232,7 @@ async def test_without_a_connection_left(alone: tuple[Project, OwnPostgres]) -> 
             lambda: client.post("/push", json="after"), lambda answer: answer.status_code == 200
         )
         await _all_there_once(postgres, [*answers, failed, after, pushed])
-        await postgres.until("SELECT NOT EXISTS (SELECT FROM flux.jobs WHERE status <> 'done')")
+        await _jobs_done(postgres)
     assert server.stop() == 0
     assert "Traceback" not in server.text()
 

@@ -96,10 +96,7 @@ def stranger(tmp_path: Path) -> Iterator[Project]:
     project = Project(home, environment(COLUMNS="100"), command=(str(script),))
     project.environment["PATH"] = f"{commands}{os.pathsep}{project.environment['PATH']}"
     yield project
-    for server in project.servers:
-        if server.process.poll() is None:
-            server.process.kill()
-            server.process.wait()
+    project.end()
 
 
 @pytest.mark.timeout(180)

@@ -65,3 +65,14 @@ WITH lost AS MATERIALIZED (
     RETURNING j.status
 )
 SELECT count(*) FILTER (WHERE status = 'queued') AS queued, count(*) FILTER (WHERE status = 'failed') AS failed FROM changed
+
+-- name: give_back
+-- Jobs that node $1 has claimed, but for $2, those it knows of: the claim's answer was lost. That attempt never began: the job
+-- is due as before. Gives them.
+UPDATE flux.jobs AS j
+SET status = 'queued', attempt = j.attempt - 1, locked_by = NULL, lease_until = NULL
+WHERE j.id = ANY (ARRAY(
+    SELECT id FROM flux.jobs
+    WHERE status = 'running' AND locked_by = $1 AND id <> ALL ($2)
+    FOR UPDATE SKIP LOCKED))
+RETURNING j.id

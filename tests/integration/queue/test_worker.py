@@ -240,6 +240,31 @@ async def test_a_job_of_a_node_that_is_known_to_have_ended_is_taken_over_before_
     assert (await queue.row(held.id))["locked_by"] == "alive"
 
 
+async def test_what_a_worker_claimed_without_hearing_of_it_runs_soon_and_the_attempt_does_not_count(
+    queue: Queue,
+) -> None:
+    lost, running = await queue.push("lost"), await queue.push("running")
+    finish = asyncio.Event()
+    ran: list[tuple[str, int]] = []
+
+    async def execute(job: Job) -> JobResult:
+        ran.append((job.name, job.attempt))
+        if job.name == "running":
+            await finish.wait()
+        return OK
+
+    await queue.execute("UPDATE flux.jobs SET run_at = now() + interval '1 hour' WHERE id = $1", running)
+    (claimed,) = await JobTable(queue.store, "here", 3600.0).claim(5)
+    assert claimed.id == lost
+    await queue.execute("UPDATE flux.jobs SET run_at = now() WHERE id = $1", running)
+    async with queue.worker(execute, lease=1.0):
+        (row,) = await queue.ended(lost)
+        finish.set()
+        (other,) = await queue.ended(running)
+    assert sorted(ran) == [("lost", 1), ("running", 1)]
+    assert [(r["status"], r["attempt"], r["last_error"]) for r in (row, other)] == [("done", 1, None)] * 2
+
+
 async def test_a_job_that_takes_its_worker_down_every_time_fails_in_the_end(queue: Queue) -> None:
     await queue.push("deadly", max_attempts=1)
     (lost,) = await JobTable(queue.store, "dead", lease=0.0).claim(10)

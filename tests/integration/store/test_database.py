@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -244,3 +245,32 @@ async def test_a_store_heals_when_the_keeper_is_killed_under_it(embedded_config:
                     await asyncio.sleep(0.02)
         connection = await asyncpg.connect(**store.app_connect_args)
         await connection.close()
+
+
+async def test_a_connection_that_is_given_up_in_the_middle_of_a_call_counts_as_lost(store: Store) -> None:
+    async def ask() -> None:
+        async with store.internal(patience=0.05) as connection:
+            call = asyncio.create_task(connection.fetchval("SELECT 'asked while time runs out'"))
+            await asyncio.sleep(0)
+            # Meanwhile Postgres has answered the first of the call's messages, and the time is over: asyncpg
+            # goes on with a connection that is gone.
+            time.sleep(0.2)  # noqa: ASYNC251
+            await call
+
+    with pytest.raises(asyncpg.ConnectionDoesNotExistError, match=r"did not answer within 0\.05 s"):
+        await ask()
+    async with store.internal(patience=5.0) as connection:
+        assert await connection.fetchval("SELECT 1") == 1
+
+
+async def test_a_connection_that_is_lost_as_it_is_given_back_does_not_undo_what_was_done(
+    store: Store,
+) -> None:
+    async with store.internal() as connection:
+        done = await connection.fetchval("SELECT 'done'")
+        backend = await connection.fetchval("SELECT pg_backend_pid()")
+        async with store.internal() as other:
+            await other.fetchval("SELECT pg_terminate_backend($1, 5000)", backend)
+    assert done == "done"
+    async with store.internal() as connection:
+        assert await connection.fetchval("SELECT pg_backend_pid()") != backend
