@@ -52,6 +52,16 @@ class JsonPaths:
             return not self._words or b"\\u" in data or any(word in data for word in self._words)
         return any(b'"' + word + b'"' in data for word in self._words)
 
+    def may_be_named(self, data: bytes) -> bool:
+        """A quick look at text of any kind (URLs, forms, base64 in JSON): False only where no path's name
+        stands in it.
+        """
+        if not self._named:
+            return False
+        if not self._words or b"%" in data or b"\\u" in data or b'"$bytea"' in data:
+            return True
+        return any(word in data for word in self._words)
+
     def matches(self, trail: tuple[str, ...]) -> bool:
         """Whether a member with this path (from the top, without indexes) is withheld."""
         for name in (trail[-1], "*"):

@@ -144,10 +144,11 @@ class Recorder:
             arrival.headers = headers
         if not redaction.paths:
             return
-        for name in ("body", "input"):
+        content_type = next((value for name, value in headers if name.lower() == "content-type"), "")
+        for name, kind in (("body", content_type), ("input", "application/json")):
             data = getattr(arrival, name)
             if data:
-                kept, hit = redaction.json_bytes(data)
+                kept, hit = redaction.body(kind, data)
                 if hit:
                     original(originals, arrival, name, data)
                     setattr(arrival, name, kept)

@@ -7,13 +7,14 @@ originals. Without secrets, paths and columns it costs a look at header names.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
-from urllib.parse import unquote_plus
 
 from flux.record.call import Attempt
+from flux.recorder import form_bodies
 from flux.recorder.json_paths import REDACTED, JsonPaths
 from flux.recorder.secret_forms import SecretForms
 
@@ -63,6 +64,7 @@ _CREDENTIAL_JSON = re.compile(
     re.IGNORECASE,
 )
 _USERINFO_JSON = re.compile(rb'://[^/@?#\s"]*:[^/@?#\s"]*@')
+_FIELD = re.compile(r"[\[\].]+")
 _USERINFO = re.compile(r"(?<=://)[^/@?#\s]*:[^/@?#\s]*(?=@)")
 
 
@@ -70,8 +72,8 @@ class Redaction:
     """What is withheld in this project. One per process; secrets are added as they are read.
 
     Args:
-        paths: JSON paths, as json_paths describes them. A path of one name also withholds query parameters
-            of that name.
+        paths: JSON paths, as json_paths describes them. They also withhold query parameters and the fields
+            of forms of that name.
         columns: `table.column`: its values in db calls' arguments and results and in rolled-back rows.
             `db.sql` doesn't say from which table a column came, so there the column's name decides.
     """
@@ -120,17 +122,20 @@ class Redaction:
         return (_written(value), True) if self.paths.withhold(value) else (data, False)
 
     def query(self, query: str) -> str:
-        """A query string with parameters withheld that a path of one name matches; the same string where
-        none does.
-        """
-        if not self.paths or not query:
-            return query
-        parts = query.split("&")
-        for at, part in enumerate(parts):
-            name, equals, _ = part.partition("=")
-            if equals and self.paths.matches((unquote_plus(name),)):
-                parts[at] = f"{name}={REDACTED}"
-        return "&".join(parts)
+        """A query string with parameters withheld that a path matches; the same string where none does."""
+        return form_bodies.urlencoded(query, self._field) if self.paths and query else query
+
+    def body(self, content_type: str, data: bytes) -> tuple[bytes, bool]:
+        """A request's body, JSON or a form, with the configured paths withheld, and whether anything was."""
+        form = form_bodies.body(content_type, data, self._field) if self.paths else None
+        return self.json_bytes(data) if form is None else (form, form is not data)
+
+    def _field(self, name: str, value: bytes) -> bytes:
+        """What is recorded of a form's field; `card[number]` and `card.number` are the path `card.number`."""
+        trail = tuple(part for part in _FIELD.split(name) if part and not part.isdigit())
+        if self.paths.matches((name,)) or (trail and self.paths.matches(trail)):
+            return REDACTED.encode()
+        return self.json_bytes(value)[0]
 
     def url(self, url: str) -> str:
         """A URL without its user's password, its query as in `query`."""
@@ -171,8 +176,8 @@ class Redaction:
                 setattr(attempt, name, _edited(data, lambda row: self._row(row, attempt.table))[0])
 
     def _fetch_may_match(self, data: bytes) -> bool:
-        return bool(_CREDENTIAL_JSON.search(data) or _USERINFO_JSON.search(data)) or self.paths.may_match(
-            data
+        return self.paths.may_be_named(data) or bool(
+            _CREDENTIAL_JSON.search(data) or _USERINFO_JSON.search(data)
         )
 
     def _fetch(self, value: Any) -> bool:
@@ -189,12 +194,20 @@ class Redaction:
         if isinstance(url, str) and (clean := self.url(url)) != url:
             value["url"] = clean
             hit = True
+        return (bool(self.paths) and self._fetch_body(value, _header(headers, "content-type"))) or hit
+
+    def _fetch_body(self, value: dict[str, Any], content_type: str) -> bool:
         body = value.get("body")
-        if isinstance(body, str) and self.paths:
-            clean_body, changed = self.json_bytes(body.encode("utf-8", "surrogatepass"))
-            if changed:
-                value["body"] = clean_body.decode("utf-8", "surrogatepass")
-                hit = True
+        if isinstance(body, str):
+            kept, hit = self.body(content_type, body.encode("utf-8", "surrogatepass"))
+            if hit:
+                value["body"] = kept.decode("utf-8", "surrogatepass")
+        elif isinstance(body, dict) and isinstance(body.get("$bytea"), str):
+            kept, hit = self.body(content_type, base64.b64decode(body["$bytea"]))
+            if hit:
+                body["$bytea"] = base64.b64encode(kept).decode("ascii")
+        else:
+            return False
         return hit
 
     def _query_columns(self, value: Any) -> bool:
@@ -238,6 +251,13 @@ def _edited(data: bytes, edit: Callable[[Any], bool]) -> tuple[bytes, bool]:
 
 def _written(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+
+
+def _header(headers: Any, wanted: str) -> str:
+    for pair in headers if isinstance(headers, list) else ():
+        if isinstance(pair, list) and len(pair) == 2 and str(pair[0]).lower() == wanted:
+            return str(pair[1])
+    return ""
 
 
 def _table(arguments: bytes) -> str:

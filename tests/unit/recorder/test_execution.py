@@ -199,6 +199,15 @@ def test_configured_paths_are_withheld_in_all_payloads_and_the_query(recorder: R
     assert sealed == {"output": b'{"password":"h1"}', "response_headers": [["Set-Cookie", "i1"]]}
 
 
+def test_a_form_is_withheld_by_its_fields_and_sealed_whole(recorder: Recorder) -> None:
+    form = b"user=ada&password=hunter2"
+    opened(recorder, headers=[("Content-Type", "application/x-www-form-urlencoded")], body=form)
+    (arrival,) = (event for event in events(recorder) if isinstance(event, Arrival))
+    assert arrival.body == b"user=ada&password=[redacted]"
+    assert Sealer(KEY).open(arrival.sealed or b"")["body"] == form
+    assert b"hunter2" not in raw(recorder)
+
+
 def test_long_payloads_are_cut_and_marked_and_inputs_are_not(recorder: Recorder) -> None:
     recorder.journal.redaction.add_secret("PIN", "v1", SECRET)
     long = b"x" * (LONGEST - 5) + SECRET.encode() + b"y" * 100

@@ -151,6 +151,74 @@ def test_fetch_arguments_without_credentials_are_the_same_bytes() -> None:
     assert Redaction().arguments("fetch", data) is data
 
 
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("https://host/a?token=t&b=1", "https://host/a?token=[redacted]&b=1"),
+        ("https://host/a?tok%65n=t", "https://host/a?tok%65n=[redacted]"),
+        (
+            "https://host/a?user[token]=t&user.token=u",
+            "https://host/a?user[token]=[redacted]&user.token=[redacted]",
+        ),
+        ("https://host/token?to=ken", "https://host/token?to=ken"),
+    ],
+)
+def test_what_a_path_names_is_withheld_in_the_query_of_a_fetch(url: str, kept: str) -> None:
+    arguments = json.dumps({"url": url, "headers": [["a", "b"]]}).encode()
+    assert json.loads(Redaction(["token"]).arguments("fetch", arguments))["url"] == kept
+
+
+FORM = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data; boundary=xYz"
+
+
+def parts(**fields: str) -> bytes:
+    return b"".join(
+        f'--xYz\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode("latin-1")
+        for name, value in fields.items()
+    ) + (b"--xYz--\r\n")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "kept"),
+    [
+        (FORM, b"user=ada&password=hunter2", b"user=ada&password=[redacted]"),
+        (FORM + "; charset=UTF-8", b"p%61ssword=\xff&a", b"p%61ssword=[redacted]&a"),
+        (FORM, b"card[number]=1&number=2", b"card[number]=[redacted]&number=2"),
+        (FORM, b"items[0][card][number]=1", b"items[0][card][number]=[redacted]"),
+        (MULTIPART, parts(user="ada", password="hunter2"), parts(user="ada", password="[redacted]")),
+        (MULTIPART, parts(password="a\r\n\r\nb\xff"), parts(password="[redacted]")),
+        ('Multipart/Form-Data; boundary="xYz"', parts(password="1"), parts(password="[redacted]")),
+        (MULTIPART, parts(a='{"password":1}'), parts(a='{"password":"[redacted]"}')),
+        (FORM, b"a=%7B%22password%22:1%7D", b"a=%7B%22password%22%3A%22[redacted]%22%7D"),
+        ("multipart/form-data", parts(password="1"), b'"[redacted]"'),
+        ("multipart/mixed; boundary=xYz", parts(password="1"), b'"[redacted]"'),
+    ],
+)
+def test_fields_of_forms_are_withheld(content_type: str, body: bytes, kept: bytes) -> None:
+    redaction = Redaction(["password", "card.number"])
+    assert redaction.body(content_type, body) == (kept, True)
+    headers = [["Content-Type", content_type]]
+    binary = {"url": "http://h/", "headers": headers, "body": {"$bytea": base64.b64encode(body).decode()}}
+    after = json.loads(redaction.arguments("fetch", json.dumps(binary).encode()))
+    assert base64.b64decode(after["body"]["$bytea"]) == kept
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        (FORM, b"user=ada&pass=word"),
+        (FORM, b'{"text":"a&password=1"}'),
+        ("text/plain", b"password=1"),
+        (MULTIPART, parts(user="password=1")),
+    ],
+)
+def test_bodies_without_such_a_field_are_the_same_bytes(content_type: str, body: bytes) -> None:
+    kept, hit = Redaction(["password"]).body(content_type, body)
+    assert kept is body
+    assert not hit
+
+
 def test_columns_are_withheld_in_arguments_results_and_rolled_back_rows() -> None:
     redaction = Redaction(columns=["users.ssn"])
     arguments = b'{"table":"users","data":{"ssn":"1","a":2},"filters":{"ssn":"1"}}'
