@@ -10,6 +10,7 @@ import re
 
 from flux.query import database_advice
 from flux.query.facts import Advice, Facts, Suggestion, in_words, one
+from flux.query.shapes import Shape
 
 
 def suggest(facts: Facts) -> list[Suggestion]:
@@ -29,17 +30,28 @@ def suggest(facts: Facts) -> list[Suggestion]:
 
 def _deadline(facts: Facts) -> list[Suggestion]:
     calls = facts.execution["host_calls"]
-    open_calls = [call for call in calls if call["status"] in ("abandoned", "unknown")]
+    waited = _waited(facts.execution)
     slowest = max((c for c in calls if c["duration_ms"]), key=lambda c: c["duration_ms"], default=None)
     took = f"{facts.execution['duration_ms'] or 0:,.0f} ms"
-    if open_calls:
-        reason = f"After {took} it still waited for {in_words(open_calls[0])}."
+    if waited:
+        reason = f"After {took} it still waited for {', and that for '.join(map(in_words, waited))}."
     elif slowest is not None:
         reason = f"Its slowest call, {in_words(slowest)}, took {slowest['duration_ms']:,.0f} of {took}."
     else:
         reason = f"It made no call that took long: {took} went into its own code, a loop perhaps."
     text = f'Raise "timeout_ms" in functions/{facts.execution["function"]}/flux.json, or use a job.'
     return one(text, reason)
+
+
+def _waited(execution: Shape) -> list[Shape]:
+    """The call that an execution was in when it ended; where that is an invoke, then the one in there as well."""
+    call = next(
+        (call for call in execution["host_calls"] if call["status"] in ("abandoned", "unknown")), None
+    )
+    if call is None:
+        return []
+    invoked = next((child for child in execution["children"] if child["span_id"] == call["span_id"]), None)
+    return [call, *(_waited(invoked) if call["op"] == "invoke" and invoked is not None else ())]
 
 
 def _connect(facts: Facts) -> list[Suggestion]:

@@ -82,6 +82,12 @@ def test_a_deadline_names_the_call_that_it_waited_for() -> None:
     ]
     (found,) = advice("DeadlineExceeded", status=504, duration_ms=30_000.0, host_calls=calls)
     assert found["reason"] == "After 30,000 ms it still waited for GET http://slow.example/x."
+    invoke = call(1, "invoke", {"name": "pay"}, status="abandoned")
+    pay = {"span_id": invoke["span_id"], "host_calls": calls, "children": []}
+    (found,) = advice("DeadlineExceeded", status=504, duration_ms=900.0, host_calls=[invoke], children=[pay])
+    assert found["reason"] == (
+        "After 900 ms it still waited for the invocation of `pay`, and that for GET http://slow.example/x."
+    )
     (own,) = advice("DeadlineExceeded", status=504, duration_ms=30_000.0)
     assert "its own code" in own["reason"]
 
