@@ -44,7 +44,7 @@ def _deadline(facts: Facts) -> list[Suggestion]:
 
 
 def _waited(execution: Shape) -> list[Shape]:
-    """The call that an execution was in when it ended; where that is an invoke, then the one in there as well."""
+    """The call that an execution was in when it ended; where that is an invoke, the one in there as well."""
     call = next(
         (call for call in execution["host_calls"] if call["status"] in ("abandoned", "unknown")), None
     )
