@@ -7,16 +7,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Protocol
 
 from hypercorn.config import Config as HypercornConfig
-from watchfiles import awatch
 
 from flux.app import port
 from flux.app.application import Application, announce, withdraw
+from flux.app.changes import Changes
 from flux.app.limit import Limit
 from flux.app.schema import FOLDER, push_files
 from flux.config import Config
@@ -80,6 +78,9 @@ async def serve(config: Config, audience: Audience) -> None:
         app.executor.finished = audience.finished
         for problem in app.problems:
             audience.trouble(problem.message, problem.hint)
+        changed = Changes(config.root, stop)
+        if config.dev:
+            await changed.begin()  # before anything is read, lest a change in between be missed
         schema = await _apply_schema(app, audience) if config.dev else []
         changes = await app.registry.reload()
         loop = asyncio.get_running_loop()
@@ -88,7 +89,7 @@ async def serve(config: Config, audience: Audience) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(app.run_jobs(stop))
             if config.dev:
-                tasks.create_task(_watch(app, audience, stop))
+                tasks.create_task(_watch(app, audience, changed))
             server = tasks.create_task(
                 listen(
                     app.gateway,
@@ -105,6 +106,7 @@ async def serve(config: Config, audience: Audience) -> None:
             await server
             stop.set()
     finally:
+        stop.set()
         withdraw(config)
         await app.close()
         limit.lift()
@@ -144,10 +146,10 @@ async def _apply_schema(app: Application, audience: Audience) -> list[str]:
     return report.applied
 
 
-async def _watch(app: Application, audience: Audience, stop: asyncio.Event) -> None:
+async def _watch(app: Application, audience: Audience, changed: Changes) -> None:
     config = app.config
     schema = config.root / FOLDER
-    async for paths in _changes(config.root, stop):
+    async for paths in changed:
         try:
             if any(schema in (path, path.parent) for path in paths):
                 await _apply_schema(app, audience)
@@ -158,24 +160,3 @@ async def _watch(app: Application, audience: Audience, stop: asyncio.Event) -> N
         except Exception as error:
             message = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
             audience.trouble(message, getattr(error, "hint", None))
-
-
-async def _changes(root: Path, stop: asyncio.Event) -> AsyncIterator[set[Path]]:
-    ignored = {".flux", ".git", ".venv", "node_modules", "__pycache__", ".dev"}
-
-    def wanted(_: object, name: str) -> bool:
-        path = Path(name)
-        inside = path.relative_to(root).parts if path.is_relative_to(root) else path.parts
-        return not ignored.intersection(inside)
-
-    watch = awatch(
-        root,
-        watch_filter=wanted,
-        debounce=50,
-        step=5,
-        stop_event=stop,
-        rust_timeout=500,
-        ignore_permission_denied=True,
-    )
-    async for batch in watch:
-        yield {Path(name) for _, name in batch}
