@@ -177,6 +177,8 @@ class Drain:
             spool.claim = claim
             while not spool.finished and (stored := await spool.next_batch()):
                 total += stored
+                if self._poll == POLL and not spool.behind:
+                    break  # what has come meanwhile is a few records: they wait for others
         except Moved:
             log.info("spool %s was advanced by another drain", folder.name)
             self._forget(folder.name)

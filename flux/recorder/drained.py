@@ -71,6 +71,10 @@ class DrainedSpool:
         reader: on the spool's folder.
         claim: the spool's lock where its writer is gone, else None.
         batches: where to store.
+
+    Attributes:
+        finished: all of it is stored, and its writer is gone.
+        behind: the last batch was cut off: more was there already.
     """
 
     def __init__(self, reader: SpoolReader, claim: Claim | None, batches: Batches) -> None:
@@ -84,6 +88,7 @@ class DrainedSpool:
         self._ahead: _Batch | None = None
         self.claim = claim
         self.finished = False
+        self.behind = False
         self._ticks = time.monotonic
         self._looked = 0.0
 
@@ -147,7 +152,7 @@ class DrainedSpool:
             await asyncio.wait([storing])
             raise
         await storing
-        self._committed, self.finished = batch.end, batch.finished
+        self._committed, self.finished, self.behind = batch.end, batch.finished, batch.more
         if not batch.finished:
             self._leave_word()
             await self._delete_segments()

@@ -124,6 +124,32 @@ async def test_the_record_of_a_live_spool_is_readable_within_half_a_second(
     assert (await counts(connection))["executions"] == 2
 
 
+async def test_what_comes_while_a_batch_is_stored_is_stored_with_what_comes_after_it(
+    connection: asyncpg.Connection, database_url: str, spools: Path
+) -> None:
+    made = recorder(spools)
+    complete(made)
+    drain = Drain({"dsn": database_url}, spools, own=made.node)
+    await drain.once()
+    blocking = connection.transaction()
+    await blocking.start()
+    await connection.execute("LOCK TABLE flux.executions IN SHARE MODE")
+    complete(made)
+    storing = asyncio.create_task(drain.once())
+    while not await connection.fetchval(
+        "SELECT true FROM pg_locks WHERE relation = 'flux.executions'::regclass AND NOT granted"
+    ):
+        await asyncio.sleep(0.01)
+    complete(made)
+    await blocking.rollback()
+    assert await storing == 1, "one record is not worth a transaction"
+    complete(made)
+    assert await drain.once() == 2
+    await drain.close()
+    assert (await counts(connection))["executions"] == 4
+    made.close()
+
+
 async def test_what_was_open_when_its_process_died_is_interrupted_with_its_calls_unknown(
     connection: asyncpg.Connection, drain: Drain, spools: Path
 ) -> None:
