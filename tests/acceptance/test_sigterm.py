@@ -12,6 +12,7 @@ import httpx
 
 from tests.acceptance.conftest import Project, Server
 from tests.acceptance.load import Load
+from tests.acceptance.notes import write_in_transaction, write_notes
 from tests.line import Line
 
 CLIENTS = 16
@@ -19,36 +20,9 @@ PATHS = ("/write", "/slow", "/push")
 
 
 def _project(project: Project) -> None:
-    project.write(
-        "schema/001.sql",
-        "CREATE TABLE notes (token text PRIMARY KEY);\nCREATE TABLE receipts (token text PRIMARY KEY);",
-    )
-    project.typescript(
-        "write",
-        '    await ctx.db.query({ table: "notes", operation: "insert", data: { token: input.token } });\n'
-        "    return { token: input.token };",
-    )
-    project.write(
-        "functions/slow/main.py",
-        "async def handler(input, ctx):\n"
-        "    async with ctx.db.transaction() as tx:\n"
-        "        await tx.execute('insert into notes (token) values ($1)', input['token'])\n"
-        "        await ctx.sleep(400)\n"
-        "    return {'token': input['token']}\n",
-    )
-    project.typescript(
-        "push",
-        "    await ctx.db.transaction(async (tx) => {\n"
-        '      await tx.sql("insert into notes (token) values ($1)", [input.token]);\n'
-        '      await tx.queue.push("receipt", { token: input.token });\n'
-        "    });\n"
-        "    return { token: input.token };",
-    )
-    project.typescript(
-        "receipt",
-        "    await ctx.sleep(50);\n"
-        '    await ctx.db.query({ table: "receipts", operation: "insert", data: { token: input.token } });',
-    )
+    insert = 'await ctx.db.query({ table: "receipts", operation: "insert", data: { token: input.token } });'
+    write_notes(project, receipt=insert, receipt_ms=50)
+    write_in_transaction(project, "slow", hold_ms=400)
     project.flux("db", "push")
 
 

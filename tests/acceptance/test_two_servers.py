@@ -14,42 +14,16 @@ import pytest
 
 from tests.acceptance.conftest import Project
 from tests.acceptance.load import Load
+from tests.acceptance.notes import write_in_transaction, write_notes
 
 CLIENTS = 6
 PATHS = ("/write", "/push", "/charge")
 
 
 def _functions(project: Project) -> None:
-    project.write(
-        "schema/001.sql",
-        "CREATE TABLE notes (token text PRIMARY KEY);\nCREATE TABLE receipts (token text PRIMARY KEY);",
-    )
-    project.typescript(
-        "write",
-        '    await ctx.db.query({ table: "notes", operation: "insert", data: { token: input.token } });\n'
-        "    return { token: input.token };",
-    )
-    project.write(
-        "functions/charge/main.py",
-        "async def handler(input, ctx):\n"
-        "    async with ctx.db.transaction() as tx:\n"
-        "        await tx.execute('insert into notes (token) values ($1)', input['token'])\n"
-        "    return {'token': input['token']}\n",
-    )
-    project.typescript(
-        "push",
-        "    await ctx.db.transaction(async (tx) => {\n"
-        '      await tx.sql("insert into notes (token) values ($1)", [input.token]);\n'
-        '      await tx.queue.push("receipt", { token: input.token });\n'
-        "    });\n"
-        "    return { token: input.token };",
-    )
-    project.typescript(
-        "receipt",
-        "    await ctx.sleep(150);\n"
-        '    const text = "insert into receipts (token) values ($1) on conflict do nothing";\n'
-        "    await ctx.db.sql(text, [input.token]);",
-    )
+    insert = '"insert into receipts (token) values ($1) on conflict do nothing"'
+    write_notes(project, receipt=f"await ctx.db.sql({insert}, [input.token]);", receipt_ms=150)
+    write_in_transaction(project, "charge")
 
 
 @pytest.mark.parametrize("folders", ["one folder", "two folders"])
