@@ -6,7 +6,7 @@ from tests.acceptance.conftest import Project
 
 
 def write_notes(project: Project, *, receipt: str, receipt_ms: int) -> None:
-    """Tables `notes` and `receipts`; functions `write` and `push` (in a transaction, with a job), and the job.
+    """Tables `notes` and `receipts`; functions `write` and `push` (a transaction, with a job), and the job.
 
     Args:
         receipt: what the job does with `input.token`, in TypeScript; receipt_ms: after how long.
