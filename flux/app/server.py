@@ -19,7 +19,7 @@ from flux.app.limit import Limit
 from flux.app.schema import FOLDER, push_files
 from flux.config import Config
 from flux.gateway.connection import Patience
-from flux.gateway.gateway import INTERNAL
+from flux.gateway.flood import INTERNAL
 from flux.gateway.listener import listen
 from flux.runtime.registry import Change
 from flux.runtime.request import Request, Result
@@ -93,6 +93,7 @@ async def serve(config: Config, audience: Audience) -> None:
             server = tasks.create_task(
                 listen(
                     app.gateway,
+                    app.gateway.flood,
                     _settings(config),
                     sock,
                     stop,

@@ -26,7 +26,7 @@ class ClientGone(Exception):
     """The client went away before its body was complete."""
 
 
-class Refused(Exception):
+class BodyRefused(Exception):
     """The rest of the body will not be had: what came is no HTTP, or it came too slowly.
 
     Attributes:
@@ -53,7 +53,7 @@ async def read_body(receive: Receive, declared: int | None, limit: int) -> bytes
     Raises:
         BodyTooLarge: declared or received more than `limit`.
         ClientGone: disconnected before the end.
-        Refused: the connection gave up.
+        BodyRefused: the connection gave up.
     """
     if declared is not None and declared > limit:
         raise BodyTooLarge(declared)
@@ -81,9 +81,9 @@ async def read_body(receive: Receive, declared: int | None, limit: int) -> bytes
             return b"".join(parts)
 
 
-def _gone(message: Mapping[str, Any]) -> ClientGone | Refused:
+def _gone(message: Mapping[str, Any]) -> ClientGone | BodyRefused:
     refusal = message.get(REFUSED)
-    return ClientGone() if refusal is None else Refused(*refusal)
+    return ClientGone() if refusal is None else BodyRefused(*refusal)
 
 
 def check_json(body: bytes) -> None:

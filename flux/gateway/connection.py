@@ -24,7 +24,9 @@ from hypercorn.utils import parse_socket_addr
 
 from flux.gateway import plain
 from flux.gateway.deadline import Deadline
+from flux.gateway.flood import Flood, Joining
 from flux.gateway.http1 import MOST_FIELDS, Http1
+from flux.gateway.plain import Plain
 
 log = logging.getLogger("flux.gateway")
 
@@ -34,6 +36,8 @@ LINGER = 5.0
 """Seconds that a client may go on sending after its answer, so that the answer reaches it."""
 PIECE = 2**18
 """Bytes of an answer that are handed to the transport at once."""
+MOST_AT_ONCE = 32
+"""Requests of a flood that are answered before others have their turn."""
 _READ = 2**16
 
 
@@ -57,7 +61,7 @@ class Connection:
 
     Args:
         patience: how long the client is waited for.
-        app: ASGI.
+        app: ASGI. flood: answers what it can in its place.
         config, context: Hypercorn's.
         streamed: beginnings of paths under which the application wants more of a client than one whole body.
         dates: the Date header.
@@ -70,6 +74,7 @@ class Connection:
         self,
         patience: Patience,
         app: Any,
+        flood: Flood,
         config: Config,
         context: WorkerContext,
         streamed: tuple[str, ...],
@@ -80,6 +85,7 @@ class Connection:
         self.idle = False
         self._patience = patience
         self._app = app
+        self._flood = flood
         self._config = config
         self._context = context
         self._streamed = streamed
@@ -188,6 +194,7 @@ class Connection:
         """Take what comes until the connection ends. Bytes that are read only when this side has been closed
         already begin no request: it would run, and nobody could be answered."""
         reader, protocol = self._reader, self._protocol
+        begun = b""
         while not reader.at_eof():
             try:
                 data = await reader.read(_READ)
@@ -196,25 +203,74 @@ class Connection:
             if self._writer.is_closing():
                 break
             self._received += len(data)
-            if protocol.resting and await self._answered(data):
-                continue
+            if data and protocol.resting:
+                data = begun + data
+                taken = await self._answered(data)
+                begun, data = b"", data[taken:]
+                if taken and plain.begun(data):  # pipelined: the rest of it comes with what is read next
+                    begun, data = data, b""
+                if not data or self._writer.is_closing():
+                    if begun:
+                        self.awaits_head()
+                    continue
             if not protocol.over:
                 await protocol.handle(RawData(data))
         await protocol.handle(Closed())
 
-    async def _answered(self, data: bytes) -> bool:
-        """Answer the request that `data` is, here and now, if it is a plain one that needs no stream."""
-        most = self._config.h11_max_incomplete_size
-        request = plain.parse(data, most_head=most, most_fields=MOST_FIELDS)
-        if request is None:
-            return False
-        scope = request.scope(self._protocol.client, self._protocol.server)
-        if scope["path"].startswith(self._streamed):
-            return False
+    async def _answered(self, data: bytes) -> int:
+        """Answer, here and now, the plain requests that `data` begins with; how many bytes they were."""
+        most, at = self._config.h11_max_incomplete_size, 0
+        refused: list[tuple[Plain, Joining]] = []
+        while at < len(data) and not self._writer.is_closing():
+            if data.startswith(b"\r\n", at):  # what some send behind a body (RFC 9112, 2.2)
+                at += 2
+                continue
+            found = plain.parse(data, at, most_head=most, most_fields=MOST_FIELDS)
+            if found is None:
+                break
+            request, end = found
+            joining = None if self._context.terminated.is_set() else self._flood.joins(request)
+            if joining is not None:
+                refused.append((request, joining))
+                at = end
+            if refused and (joining is None or len(refused) == MOST_AT_ONCE):
+                await self._refuse(refused)
+                refused = []
+            if joining is None:
+                scope = request.scope(self._protocol.client, self._protocol.server)
+                if scope["path"].startswith(self._streamed):
+                    break
+                self._busy()
+                await self._answer(scope, request.body)
+                at = end
+            if not refused and at < len(data):
+                await asyncio.sleep(0)  # others' turn: nothing that was awaited need have taken time
+        if refused:
+            await self._refuse(refused)
+        if not self.idle and not self._writer.is_closing():
+            self._rest()
+        return at
+
+    async def _refuse(self, refused: list[tuple[Plain, Joining]]) -> None:
+        """Answer requests of a flood, in one write."""
         self._busy()
+        answers = self._flood.answer([joining for _, joining in refused])
+        date = self._dates.at(time.time())
+        parts: list[bytes] = []
+        for (request, _), answer in zip(refused, answers, strict=True):
+            if answer is not None:
+                parts += (answer.head(date, last=False), answer.body)
+                continue
+            await self._write(b"".join(parts), b"")
+            parts = []
+            await self._answer(request.scope(self._protocol.client, self._protocol.server), request.body)
+        await self._write(b"".join(parts), b"")
+
+    async def _answer(self, scope: dict[str, Any], body: bytes) -> None:
+        """Ask the application, and send what it says."""
         failed = False
         try:
-            answer = await plain.ask(self._app, scope, request.body)
+            answer = await plain.ask(self._app, scope, body)
         except Exception:
             log.exception("a request failed inside Flux")
             answer, failed = plain.FAILED, True
@@ -226,13 +282,9 @@ class Connection:
             log.error("a response could not be sent: %s", error)
             answer, last = plain.FAILED, True
             head = answer.head(date, last=last)
-        body = answer.body
-        await self._write(head + body if len(body) < PIECE else head, body)
+        await self._write(head + answer.body if len(answer.body) < PIECE else head, answer.body)
         if last or self._context.terminated.is_set():
             self._shut()
-        else:
-            self._rest()
-        return True
 
     async def _tell(self, event: Event) -> None:
         """What the protocol has to say; a response's head waits for what follows it in the same step."""

@@ -20,28 +20,26 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from flux import semconv
 from flux.config import Config
 from flux.errors import SpoolError
-from flux.gateway import listing
+from flux.gateway import listing, replies
+from flux.gateway.admission import Admission, Refused
 from flux.gateway.body import (
-    BadJSON,
+    BodyRefused,
     BodyTooLarge,
     ClientGone,
     Receive,
-    Refused,
-    check_json,
     is_json_body,
     query_input,
     query_members,
     read_body,
 )
-from flux.gateway.http1 import REFUSED
+from flux.gateway.flood import INTERNAL, Flood
+from flux.gateway.http1 import REFUSED, Refusal
 from flux.gateway.rejections import Rejections
 from flux.gateway.traffic import Traffic
 from flux.record.events import Failure
 from flux.runtime.executor import Executor
-from flux.runtime.failures import explain
-from flux.runtime.registry import Registry, Served
+from flux.runtime.registry import Registry
 from flux.runtime.request import Request, Result
-from flux.runtime.routes import NotAllowed
 
 log = logging.getLogger("flux.gateway")
 
@@ -51,13 +49,7 @@ ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 COMPLAINT = 5.0
 """Seconds between two log lines about the same trouble."""
-INTERNAL = ("/_flux", "/v1/traces")
-_NO_BODY = frozenset({204, 205, 304})
-_DROPPED = frozenset(
-    {"content-length", "transfer-encoding", "connection", "keep-alive", "x-request-id", "traceparent"}
-)
 _ROOT_CONTEXT = Context()
-_JSON = (b"content-type", b"application/json")
 _LATER = (b"retry-after", b"5")
 
 
@@ -85,6 +77,7 @@ class Gateway:
 
     Attributes:
         traffic: what was answered, for metrics; what is behind `/_flux/` is not in it.
+        flood: refuses what comes thick and fast, before it comes here.
     """
 
     def __init__(self, config: Config, registry: Registry, executor: Executor, internal: ASGIApp) -> None:
@@ -94,7 +87,9 @@ class Gateway:
         self._internal = internal
         self._quiet_until = 0.0
         self.traffic = Traffic()
+        self._admission = Admission(config, registry)
         self._rejections = Rejections(executor, config.rejection_records)
+        self.flood = Flood(config, self._admission, self._rejections, executor.error_document, self.traffic)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry point."""
@@ -117,7 +112,7 @@ class Gateway:
             self._refused(error)
             status, kind = 503, error.type
             document = self._executor.error_document(_unrecorded(error), None)
-            await _send(send, 503, [_JSON, _LATER], document)
+            await _send(send, 503, [replies.JSON, _LATER], document)
         finally:
             self.traffic.end(key, route, status, kind, time.perf_counter() - began)
 
@@ -131,7 +126,7 @@ class Gateway:
         failure = _unrecorded(error)
         request_id = self._rejections.unrecorded(request, 503, failure)
         document = self._executor.error_document(failure, request_id)
-        await _send(send, 503, [(b"x-request-id", request_id.encode()), _JSON, _LATER], document)
+        await _send(send, 503, [(b"x-request-id", request_id.encode()), replies.JSON, _LATER], document)
         return Result(request_id, "", "", 503, "rejected", "json", [], document, failure)
 
     def _refused(self, error: SpoolError) -> None:
@@ -152,8 +147,6 @@ class Gateway:
         named = dict(headers)
         query = scope["query_string"].decode("latin-1")
         raw: str = scope["raw_path"].decode("latin-1")
-        refused = scope["extensions"].get(REFUSED)
-        match = None if refused is not None else self._registry.routes.match(method, raw)
         request = Request(
             trigger="http",
             function=None,
@@ -171,30 +164,8 @@ class Gateway:
         request.context = (
             _PROPAGATOR.extract(named, _ROOT_CONTEXT, _CARRIER) if "traceparent" in named else _ROOT_CONTEXT
         )
-        extra: list[tuple[bytes, bytes]] = []
-        rejected: tuple[int, Failure] | None
-        if refused is not None:
-            status, kind, message = refused
-            rejected = status, Failure(type=kind, message=message)
-        elif match is None:
-            rejected = 404, Failure(type="NotFound", message=f"No function has the route {path}.")
-        elif isinstance(match, NotAllowed):
-            allowed = ", ".join(match.allowed)
-            extra.append((b"allow", allowed.encode()))
-            message = f"{path} takes {allowed}, not {method}."
-            if self._config.dev:
-                message += f" Try: {listing.curl(self._config, match.allowed[0], path)}"
-            rejected = 405, Failure(type="MethodNotAllowed", message=message)
-        else:
-            request.function = match.function
-            request.params = match.params
-            served = self._registry.get(match.function)
-            if served is not None:
-                request.route = request.attributes[semconv.HTTP_ROUTE] = served.route
-            rejected = (
-                await self._read(request, receive, named) or self._input(request, named) or _room(served)
-            )
-        request.rejected = rejected
+        rejected = await self._rejection(request, raw, scope["extensions"].get(REFUSED), receive, named)
+        request.rejected = None if rejected is None else rejected[:2]
         try:
             if rejected is None:
                 result = await self._executor.execute(request)
@@ -205,13 +176,38 @@ class Gateway:
                 raise
             result = await self._unrecorded(request, error, send)
             return request, result
-        if rejected is None or rejected[0] != 499:
-            await _answer(send, result, extra, head=method == "HEAD")
+        if rejected is None or rejected.status != 499:
+            fields = replies.headers(result, rejected.allow if rejected else "")
+            await _send(send, result.status, fields, result.body, head=method == "HEAD")
         return request, result
 
-    async def _read(
-        self, request: Request, receive: Receive, named: Mapping[str, str]
-    ) -> tuple[int, Failure] | None:
+    async def _rejection(
+        self,
+        request: Request,
+        raw: str,
+        refusal: Refusal | None,
+        receive: Receive,
+        named: Mapping[str, str],
+    ) -> Refused | None:
+        """Find the request's function and read its input: a refusal where it does not run."""
+        if refusal is not None:
+            status, kind, message = refusal
+            return Refused(status, Failure(type=kind, message=message))
+        match = self._admission.route(request.method or "", raw, request.path or "")
+        if isinstance(match, Refused):
+            return match
+        request.function = match.function
+        request.params = match.params
+        served = self._registry.get(match.function)
+        if served is not None:
+            request.route = request.attributes[semconv.HTTP_ROUTE] = served.route
+        return (
+            await self._read(request, receive, named)
+            or self._input(request, named)
+            or self._admission.room(match.function)
+        )
+
+    async def _read(self, request: Request, receive: Receive, named: Mapping[str, str]) -> Refused | None:
         declared = named.get("content-length", "")
         try:
             request.body = await read_body(
@@ -220,44 +216,29 @@ class Gateway:
         except BodyTooLarge as error:
             request.body_size = error.size
             limit = self._config.body_limit
-            return 413, Failure(
-                type="BodyTooLarge",
-                message=f"The body is larger than the limit of {limit} bytes (body_limit).",
-            )
+            message = f"The body is larger than the limit of {limit} bytes (body_limit)."
+            return Refused(413, Failure(type="BodyTooLarge", message=message))
         except ClientGone:
-            return 499, Failure(
-                type="ClientDisconnected", message="The client went away before its body was complete."
-            )
-        except Refused as error:
-            return error.status, Failure(type=error.kind, message=error.message)
+            message = "The client went away before its body was complete."
+            return Refused(499, Failure(type="ClientDisconnected", message=message))
+        except BodyRefused as error:
+            return Refused(error.status, Failure(type=error.kind, message=error.message))
         return None
 
-    def _input(self, request: Request, named: Mapping[str, str]) -> tuple[int, Failure] | None:
+    def _input(self, request: Request, named: Mapping[str, str]) -> Refused | None:
         request.query_params = query_members(request.query) if request.query else {}
         if request.method in ("GET", "HEAD"):
             request.input = query_input(request.query_params)
             request.input_from = "query"
             return None
         if is_json_body(named.get("content-type"), request.body):
-            try:
-                check_json(request.body)
-            except BadJSON as error:
-                return 400, Failure(type="BadJSON", message=str(error))
-            return None
+            return self._admission.json(request.body)
         request.input = b"null"
         return None
 
 
 def _unrecorded(error: SpoolError) -> Failure:
     return Failure(type=error.type, message="The server can't record requests now; try again.")
-
-
-def _room(served: Served | None) -> tuple[int, Failure] | None:
-    """A refusal where the function takes no more now."""
-    if served is None or served.guest is None:
-        return None
-    refusal = served.guest.refusal()
-    return None if refusal is None else explain(refusal)
 
 
 def _attributes(scope: Scope, request: Request, named: Mapping[str, str], host: str) -> dict[str, Any]:
@@ -282,28 +263,10 @@ def _attributes(scope: Scope, request: Request, named: Mapping[str, str], host: 
     return attributes
 
 
-async def _answer(send: Send, result: Result, extra: list[tuple[bytes, bytes]], *, head: bool) -> None:
-    headers = [
-        (b"x-request-id", result.request_id.encode()),
-        (b"traceparent", f"00-{result.trace_id}-{result.span_id}-01".encode()),
-        *extra,
-    ]
-    if result.kind == "json":
-        headers.append(_JSON)
-    headers += [
-        (name.lower().encode("latin-1", "replace"), value.encode("latin-1", "replace"))
-        for name, value in result.headers
-        if name.lower() not in _DROPPED
-    ]
-    if result.status == 503 and not any(name == b"retry-after" for name, _ in headers):
-        headers.append((b"retry-after", b"1"))
-    await _send(send, result.status, headers, result.body, head=head)
-
-
 async def _send(
     send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes, *, head: bool = False
 ) -> None:
-    if status not in _NO_BODY:
+    if status not in replies.UNBODIED:
         headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head or status in _NO_BODY else body})
+    await send({"type": "http.response.body", "body": b"" if head or status in replies.UNBODIED else body})

@@ -18,6 +18,7 @@ from hypercorn.config import Config
 from hypercorn.utils import parse_socket_addr
 
 from flux.gateway.connection import Connection, Patience
+from flux.gateway.flood import Flood
 from flux.gateway.http1 import REFUSED, Refusal
 from flux.gateway.plain import Dates, Plain, ask
 
@@ -45,6 +46,7 @@ def room_for(connections: int) -> int:
 
 async def listen(
     app: Any,
+    flood: Flood,
     config: Config,
     sock: socket.socket,
     stop: asyncio.Event,
@@ -56,6 +58,7 @@ async def listen(
     """Serve `app` (ASGI) on a bound socket until `stop`, then let requests in flight finish.
 
     Args:
+        flood: answers in the application's place what it can.
         config: Hypercorn's; `graceful_timeout` bounds the last step, in seconds. Taken over.
         patience: how long clients are waited for.
         connections: most of them at once. One more takes the place of one that is idle; where none is, it is
@@ -83,7 +86,7 @@ async def listen(
                 return
             leaving.add(idle)
             await served.pop(idle).end_idle()
-        connection = Connection(patience, app, config, context, streamed, dates, reader, writer)
+        connection = Connection(patience, app, flood, config, context, streamed, dates, reader, writer)
         served[task] = connection
         try:
             await connection.run()

@@ -1,9 +1,8 @@
 """Requests that need no protocol engine: whole in one read, and nothing in them can be read in two ways.
 
 h11 and Hypercorn's stream, task and queue around a request cost as much as all of Flux, and nearly every
-request is a plain one. For what is the least unusual (a body still on its way, chunks, an upgrade, a second
-request behind the first, a header given twice where it may not be) the answer here is None, and the
-connection gives the same bytes to h11.
+request is a plain one. For what is the least unusual (a body still on its way, chunks, an upgrade, a header
+given twice where it may not be) the answer here is None, and the connection gives the same bytes to h11.
 """
 
 from __future__ import annotations
@@ -22,8 +21,12 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _TEXT = rb"[\t\x20-\x7e\x80-\xff]"
+_METHODS = (b"GET", b"POST", b"PUT", b"PATCH", b"DELETE")
+_BEGINNINGS = tuple(method + b" /" for method in _METHODS)
 _HEAD = re.compile(
-    rb"(GET|POST|PUT|PATCH|DELETE) (/[!-~]*+) HTTP/1\.1\r\n((?:"
+    rb"("
+    + b"|".join(_METHODS)
+    + rb") (/[!-~]*+) HTTP/1\.1\r\n((?:"
     + _TOKEN
     + rb"++:"
     + _TEXT
@@ -74,15 +77,15 @@ class Plain:
         }
 
 
-def parse(data: bytes, *, most_head: int, most_fields: int) -> Plain | None:
-    """The one request that `data` is, if it is a plain one.
+def parse(data: bytes, at: int = 0, *, most_head: int, most_fields: int) -> tuple[Plain, int] | None:
+    """The request that begins at `at`, if it is a plain one and all of it is there, and where it ends.
 
     Args:
-        data: what one read brought.
+        data: what one read brought; pipelined requests follow each other in it.
         most_head: bytes that a head may have; most_fields: header fields that a request may have.
     """
-    found = _HEAD.match(data)
-    if found is None or found.end() > most_head:
+    found = _HEAD.match(data, at)
+    if found is None or found.end() - at > most_head:
         return None
     method, target, block = found.groups()
     headers: Headers = []
@@ -99,10 +102,18 @@ def parse(data: bytes, *, most_head: int, most_fields: int) -> Plain | None:
         elif name in _UNUSUAL or (name == b"connection" and value.lower() != b"keep-alive"):
             return None
         headers.append((name, value))
-    body = data[found.end() :]
-    if hosts != 1 or len(headers) > most_fields or len(body) != length:
+    begins = found.end()
+    end = begins + length
+    if hosts != 1 or len(headers) > most_fields or len(data) < end:
         return None
-    return Plain(method.decode(), target, headers, body)
+    return Plain(method.decode(), target, headers, data[begins:end]), end
+
+
+def begun(data: bytes) -> bool:
+    """Whether `data` may be the beginning of a plain request's head."""
+    return b"\r\n\r\n" not in data and any(
+        data.startswith(begin) or begin.startswith(data) for begin in _BEGINNINGS
+    )
 
 
 class Unsendable(ValueError):

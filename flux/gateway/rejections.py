@@ -97,6 +97,18 @@ class Rejections:
         # Its own words, where they differ from the first one's (a path, a column).
         return replace(result, error=failure, body=self._executor.error_document(failure, result.request_id))
 
+    @property
+    def flooded(self) -> bool:
+        """Whether rejections may join open records now: this second has seen its limit, and an append is all
+        that an answer has to wait for.
+        """
+        self._look()
+        return bool(self._together) and self._executor.settled
+
+    def joining(self, key: Key) -> Together | None:
+        """The open record that one more rejection of this kind joins; without one it has to be `reject`ed."""
+        return self._together.get(key) if self.flooded else None
+
     def unrecorded(self, request: Request, status: int, failure: Failure) -> str:
         """Count a request that could not be recorded and did not run; gives the id for its answer."""
         key = (status, failure.type, request.function)

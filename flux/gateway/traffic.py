@@ -47,6 +47,15 @@ class Traffic:
             error: what failed; told of server errors, and of a client that went away (499).
         """
         self.active[key] -= 1
+        self._count(key, route, status, error, seconds)
+
+    def passed(self, method: str, route: str | None, status: int, error: str | None, seconds: float) -> None:
+        """A plain request was answered at once; the arguments are as for `begin` and `end`."""
+        self._count((method, "http"), route, status, error, seconds)
+
+    def _count(
+        self, key: tuple[str, str], route: str | None, status: int, error: str | None, seconds: float
+    ) -> None:
         failed = (error or str(status)) if status >= 499 else ""
         series = (*key, route or "", status, failed)
         found = self.durations.get(series)

@@ -155,6 +155,11 @@ class Executor:
 
         return Together(execution, root, status, failure, ended)
 
+    @property
+    def settled(self) -> bool:
+        """Whether what was recorded is always as durable as the project asks: `settle` never waits."""
+        return self._recorder.spool.durability == "spool"
+
     async def settle(self) -> None:
         """Wait until what was recorded so far is as durable as the project asks."""
         await self._recorder.settle()

@@ -56,10 +56,12 @@ class Together:
         self.count = count
         return self.result()
 
-    def result(self) -> Result:
-        """What the request that was counted last is told; its body is the caller's to fill in."""
+    def result(self, before: int = 0) -> Result:
+        """What the request that was counted last is told, or the one so many before it; its body is the
+        caller's to fill in.
+        """
         return Result(
-            request_id=member_id(self._execution.request_id, self.count),
+            request_id=member_id(self._execution.request_id, self.count - before),
             trace_id=self._execution.trace_id,
             span_id=self._execution.arrival.span_id,
             status=self._status,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,29 +13,49 @@ from tests.acceptance.hostile import Raw, beside_a_neighbour, get, post
 REQUESTS = 5000
 CONNECTIONS = 10
 PIPELINED = 50
+KINDS = [get("/nowhere"), get("/nowhere/else"), get("/kind"), post("/kind", b"{")]
+CLOSING = [
+    b"POST /kind HTTP/1.1\r\nhost: a\r\ncontent-length: 999999999\r\n\r\n",
+    b"GET /kind HTTP/1.1\r\nhost: a\r\nno field\r\n\r\n",
+]
+"""Those whose answer ends the connection."""
+
+Answered = list[tuple[str, int, str]]
+"""Request id, status and error type of each."""
 
 
-def _flood(server: Server, requests: int) -> list[tuple[str, int, str]]:
-    """Many rejections as quickly as they can be sent: (request_id, status, error type) of each."""
-    kinds = [get("/nowhere"), get("/nowhere/else"), get("/kind"), post("/kind", b"{")]
+def _flood(server: Server, requests: int) -> Answered:
+    """Many rejections as quickly as they can be sent."""
 
-    def client(_: int) -> list[tuple[str, int, str]]:
+    def client(_: int) -> Answered:
         found = []
         with Raw(server) as raw:
             for _ in range(requests // CONNECTIONS // PIPELINED):
-                raw.send(b"".join(kinds[n % 4] for n in range(PIPELINED)))
-                for _ in range(PIPELINED):
-                    answer = raw.answer()
-                    document = json.loads(answer.body)["error"]
-                    assert document["request_id"] == answer.request_id
-                    found.append((answer.request_id, *answer.error))
+                raw.send(b"".join(KINDS[n % 4] for n in range(PIPELINED)))
+                found += [_told(raw) for _ in range(PIPELINED)]
         return found
 
     with ThreadPoolExecutor(CONNECTIONS) as threads:
         return [one for many in threads.map(client, range(CONNECTIONS)) for one in many]
 
 
-def _by_kind(answers: list[tuple[str, int, str]]) -> Counter[tuple[int, str]]:
+def _told(raw: Raw) -> tuple[str, int, str]:
+    answer = raw.answer()
+    assert json.loads(answer.body)["error"]["request_id"] == answer.request_id
+    return (answer.request_id, *answer.error)
+
+
+def _closing(server: Server, requests: int) -> Answered:
+    """Rejections on a connection each."""
+    found = []
+    for number in range(requests):
+        with Raw(server) as raw:
+            raw.send(CLOSING[number % 2])
+            found.append(_told(raw))
+    return found
+
+
+def _by_kind(answers: Answered) -> Counter[tuple[int, str]]:
     return Counter((status, kind) for _, status, kind in answers)
 
 
@@ -69,6 +90,28 @@ def test_a_flood_of_rejections_is_recorded_together_and_counted_exactly(project:
     [row] = project.json("query", "SELECT string_agg(request_id, ' ') AS ids FROM flux.executions")
     ids = set(row["ids"].split())
     assert all(request_id in ids or request_id[:-12] + "0" * 12 in ids for request_id, _, _ in answers)
+
+
+def test_twenty_thousand_at_full_speed_are_all_counted_in_a_bounded_number_of_records(
+    project: Project,
+) -> None:
+    began = time.monotonic()
+    with beside_a_neighbour(project) as server, ThreadPoolExecutor(1) as beside:
+        closing = beside.submit(_closing, server, 200)
+        answers = _flood(server, 20_000) + closing.result()
+        seconds = time.monotonic() - began
+    assert len({request_id for request_id, _, _ in answers}) == len(answers) == 20_200
+    rows = project.json("query", COUNTED)
+    assert {(row["status"], row["kind"]): row["n"] for row in rows} == _by_kind(answers)
+    assert len(rows) == 5
+    # Of each second 1,000 one by one, and one of each kind: status, reason and function.
+    assert sum(row["rows"] for row in rows) <= (int(seconds) + 2) * (1000 + len(rows))
+    [row] = project.json(
+        "query", "SELECT string_agg(request_id, ' ') AS ids FROM flux.executions WHERE outcome = 'rejected'"
+    )
+    ids = set(row["ids"].split())
+    assert all(request_id in ids or request_id[:-12] + "0" * 12 in ids for request_id, _, _ in answers)
+    assert project.json("query", "SELECT count(*)::int AS n FROM flux.quarantine") == [{"n": 0}]
 
 
 def test_rejections_survive_a_kill(project: Project) -> None:

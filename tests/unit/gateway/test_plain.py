@@ -8,26 +8,33 @@ from typing import Any
 import h11
 import pytest
 
-from flux.gateway.plain import Answer, Dates, Plain, Unsendable, ask, parse
+from flux.gateway.plain import Answer, Dates, Plain, Unsendable, ask, begun, parse
 
 GET = b"GET /hello?name=Ada HTTP/1.1\r\nHost: flux.test\r\nAccept: */*\r\n\r\n"
 
 
 def read(data: bytes, *, most_head: int = 65536, most_fields: int = 256) -> Plain | None:
-    return parse(data, most_head=most_head, most_fields=most_fields)
+    """The one request that `data` is."""
+    found = parse(data, most_head=most_head, most_fields=most_fields)
+    return None if found is None or found[1] != len(data) else found[0]
 
 
 def by_h11(data: bytes) -> tuple[str, bytes, list[tuple[bytes, bytes]], bytes]:
     """What h11 makes of exactly one whole request."""
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
     connection.receive_data(data)
+    found = next_by_h11(connection)
+    assert connection.trailing_data == (b"", False)
+    return found
+
+
+def next_by_h11(connection: h11.Connection) -> tuple[str, bytes, list[tuple[bytes, bytes]], bytes]:
     request = connection.next_event()
     assert isinstance(request, h11.Request)
     body = b""
     while isinstance(event := connection.next_event(), h11.Data):
         body += event.data
     assert isinstance(event, h11.EndOfMessage)
-    assert connection.trailing_data == (b"", False)
     assert connection.their_state is h11.DONE  # the connection goes on
     return request.method.decode(), request.target, list(request.headers), body
 
@@ -143,6 +150,59 @@ def test_whatever_is_read_h11_reads_the_same() -> None:
             accepted += 1
             assert (request.method, request.target, request.headers, request.body) == by_h11(bytes(data))
     assert accepted > 15_000
+
+
+def test_requests_that_follow_each_other_are_parted_where_h11_parts_them() -> None:
+    chance = random.Random(2)
+    good = [
+        GET,
+        b"POST /a HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\n\r\nabc",
+        b"POST /b HTTP/1.1\r\nhost: h\r\ncontent-length: 26\r\n\r\nGET / HTTP/1.1\r\nhost: h\r\n\r\n",
+        b"GET /c HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n",
+        b"POST /d HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+    ]
+    accepted = longest = 0
+    for turn in range(15_000):
+        data = bytearray(b"".join(chance.choices(good, weights=[4, 4, 4, 1, 1], k=6)))
+        for _ in range(turn % 4):
+            at = chance.randrange(len(data) + 1)
+            piece = chance.choice(PIECES)
+            data[at : at + chance.choice([0, 0, 1, len(piece)])] = piece
+        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
+        connection.receive_data(bytes(data))
+        at = number = 0
+        while found := parse(bytes(data), at, most_head=65536, most_fields=256):
+            request, at = found
+            number += 1
+            told = (request.method, request.target, request.headers, request.body)
+            assert told == next_by_h11(connection)
+            assert connection.trailing_data[0] == data[at:]
+            connection.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
+            connection.send(h11.EndOfMessage())
+            connection.start_next_cycle()
+        accepted += number
+        longest = max(longest, number)
+    assert accepted > 15_000
+    assert longest >= 6
+
+
+@pytest.mark.parametrize(
+    ("data", "may"),
+    [
+        (GET[:1], True),
+        (GET[:5], True),
+        (GET[:-2], True),
+        (b"DELETE", True),
+        (GET, False),  # all of it is there, and it was no plain one
+        (GET.replace(b"Accept", b"Expect"), False),
+        (GET.replace(b"GET", b"HEAD")[:10], False),
+        (b"GET http://h/", False),
+        (b"\x16\x03\x01", False),
+        (b"BREW", False),
+    ],
+)
+def test_what_may_be_the_beginning_of_a_plain_request(data: bytes, may: bool) -> None:
+    assert begun(data) is may
 
 
 def test_a_response_is_what_h11_reads() -> None:

@@ -1,0 +1,74 @@
+"""Which requests may run: what of a request is refused before its function is asked, and in which words.
+
+The gateway asks for every request, `flood` for those that come thick and fast; both say the same.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from flux.config import Config
+from flux.gateway import listing
+from flux.gateway.body import BadJSON, check_json
+from flux.record.events import Failure
+from flux.runtime.failures import explain
+from flux.runtime.registry import Registry
+from flux.runtime.routes import Match, NotAllowed
+
+
+class Refused(NamedTuple):
+    """A request that does not run.
+
+    Attributes:
+        status, failure: how it is answered. allow: the methods that its path takes, where that is why.
+    """
+
+    status: int
+    failure: Failure
+    allow: str = ""
+
+
+class Admission:
+    """What is let in.
+
+    Args:
+        config: dev. registry: routes, and how busy functions are.
+    """
+
+    def __init__(self, config: Config, registry: Registry) -> None:
+        self._config = config
+        self._registry = registry
+
+    def route(self, method: str, raw: str, path: str) -> Match | Refused:
+        """Whose a request is. `raw`: the path as it came; `path`: decoded."""
+        found = self._registry.routes.match(method, raw)
+        if found is None:
+            return Refused(404, Failure(type="NotFound", message=f"No function has the route {path}."))
+        if isinstance(found, NotAllowed):
+            allowed = ", ".join(found.allowed)
+            message = f"{path} takes {allowed}, not {method}."
+            if self._config.dev:
+                message += f" Try: {listing.curl(self._config, found.allowed[0], path)}"
+            return Refused(405, Failure(type="MethodNotAllowed", message=message), allowed)
+        return found
+
+    def template(self, function: str) -> str | None:
+        """The route of a function, as it was written."""
+        served = self._registry.get(function)
+        return None if served is None else served.route
+
+    def json(self, body: bytes) -> Refused | None:
+        """A refusal of a body that should be JSON and isn't."""
+        try:
+            check_json(body)
+        except BadJSON as error:
+            return Refused(400, Failure(type="BadJSON", message=str(error)))
+        return None
+
+    def room(self, function: str) -> Refused | None:
+        """A refusal where the function takes no more now."""
+        served = self._registry.get(function)
+        if served is None or served.guest is None:
+            return None
+        refusal = served.guest.refusal()
+        return None if refusal is None else Refused(*explain(refusal))
