@@ -5,6 +5,7 @@ be told to misbehave.
 from __future__ import annotations
 
 import gzip
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from tests.certificates import Certificate
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,19 @@ class Received:
 class Collector:
     """What both kinds have in common.
 
+    Args:
+        tls: what it shows of itself; without it speaks plain text.
+        clients: the certificate that whoever comes must show, with `tls`.
+
     Attributes:
         behaviour: asked about every request.
         requests: those that were taken; headers: of every request, names in lower case.
         refused: how many were not taken.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: Certificate | None = None, clients: Certificate | None = None) -> None:
+        self.tls = tls
+        self.clients = clients
         self.behaviour: Behaviour = lambda request: None
         self.requests: list[ExportTraceServiceRequest] = []
         self.headers: list[dict[str, str]] = []
@@ -75,6 +84,11 @@ class Collector:
     @property
     def port(self) -> int:
         raise NotImplementedError
+
+    @property
+    def endpoint(self) -> str:
+        """What OTEL_EXPORTER_OTLP_ENDPOINT takes."""
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     def take(
         self, request: ExportTraceServiceRequest, headers: dict[str, str]
@@ -127,8 +141,10 @@ class HttpCollector(Collector):
 
     protocol: ClassVar = "http/protobuf"
 
-    def __init__(self, port: int = 0) -> None:
-        super().__init__()
+    def __init__(
+        self, port: int = 0, tls: Certificate | None = None, clients: Certificate | None = None
+    ) -> None:
+        super().__init__(tls, clients)
         collector = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -158,17 +174,19 @@ class HttpCollector(Collector):
 
         self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(tls.certificate, tls.key)
+            if clients is not None:
+                context.verify_mode = ssl.CERT_REQUIRED
+                context.load_verify_locations(clients.certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
     @property
     def port(self) -> int:
         return int(self._server.server_address[1])
-
-    @property
-    def endpoint(self) -> str:
-        """What OTEL_EXPORTER_OTLP_ENDPOINT takes."""
-        return f"http://127.0.0.1:{self.port}"
 
     def close(self) -> None:
         """Stop."""
@@ -183,8 +201,10 @@ class GrpcCollector(Collector):
 
     protocol: ClassVar = "grpc"
 
-    def __init__(self, port: int = 0) -> None:
-        super().__init__()
+    def __init__(
+        self, port: int = 0, tls: Certificate | None = None, clients: Certificate | None = None
+    ) -> None:
+        super().__init__(tls, clients)
         collector = self
 
         class Service(TraceServiceServicer):  # type: ignore[misc]
@@ -197,17 +217,18 @@ class GrpcCollector(Collector):
 
         self._server = grpc.server(ThreadPoolExecutor(8))
         add_TraceServiceServicer_to_server(Service(), self._server)
-        self._port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        if tls is None:
+            self._port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        else:
+            identity = (tls.key.read_bytes(), tls.certificate.read_bytes())
+            trusted = None if clients is None else clients.certificate.read_bytes()
+            credentials = grpc.ssl_server_credentials([identity], trusted, clients is not None)
+            self._port = self._server.add_secure_port(f"127.0.0.1:{port}", credentials)
         self._server.start()
 
     @property
     def port(self) -> int:
         return self._port
-
-    @property
-    def endpoint(self) -> str:
-        """What OTEL_EXPORTER_OTLP_ENDPOINT takes."""
-        return f"http://127.0.0.1:{self.port}"
 
     def close(self) -> None:
         """Stop."""
@@ -222,9 +243,11 @@ KINDS: dict[str, type[HttpCollector] | type[GrpcCollector]] = {
 
 
 @contextmanager
-def collecting(protocol: str, port: int = 0) -> Iterator[HttpCollector | GrpcCollector]:
+def collecting(
+    protocol: str, port: int = 0, tls: Certificate | None = None, clients: Certificate | None = None
+) -> Iterator[HttpCollector | GrpcCollector]:
     """A collector that is closed at the end."""
-    made = KINDS[protocol](port)
+    made = KINDS[protocol](port, tls, clients)
     try:
         yield made
     finally:

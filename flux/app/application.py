@@ -127,7 +127,14 @@ class Application:
             otlp_limit=config.otlp_limit if collector is not None else None,
         )
         if collector is not None:
-            otlp = Child("flux.app.otlp", config.root, node, name="the span export", final_wait=8.0)
+            otlp = Child(
+                "flux.app.otlp",
+                config.root,
+                node,
+                name="the span export",
+                final_wait=8.0,
+                environment={"GRPC_VERBOSITY": "NONE"},  # what it says of each attempt is said once
+            )
             await otlp.start()
             self._stack.push_async_callback(otlp.close)
         self.sidecar = Child("flux.app.sidecar", config.root, node, name="the sidecar", final_wait=15.0)

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from flux.recorder.drain_state import SILENT, DrainState
@@ -25,10 +27,21 @@ class Child:
         root: the project's folder. node: this process's.
         name: what it is called when it died.
         final_wait: seconds that it may take to end before it is killed.
+        environment: variables that it finds set, unless they are.
     """
 
-    def __init__(self, module: str, root: Path, node: str, *, name: str, final_wait: float) -> None:
+    def __init__(
+        self,
+        module: str,
+        root: Path,
+        node: str,
+        *,
+        name: str,
+        final_wait: float,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._arguments = (sys.executable, "-m", module, str(root), node)
+        self._environment = environment or {}
         self._name = name
         self._final_wait = final_wait
         self._process: asyncio.subprocess.Process | None = None
@@ -46,7 +59,10 @@ class Child:
     async def _spawn(self) -> asyncio.subprocess.Process:
         self._spawned = time.monotonic()
         return await asyncio.create_subprocess_exec(
-            *self._arguments, stdin=asyncio.subprocess.PIPE, start_new_session=True
+            *self._arguments,
+            stdin=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            env={**self._environment, **os.environ},
         )
 
     async def _supervise(self) -> None:

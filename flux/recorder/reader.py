@@ -165,7 +165,7 @@ class SpoolReader:
     def _next_record(self, segment: int, offset: int) -> int | None:
         """Where the next whole record begins, at `offset` or later in this segment."""
         size = os.fstat(self._fd).st_size
-        data = os.pread(self._fd, size - offset, offset)
+        data = os.pread(self._fd, max(size - offset, 0), offset)  # the writer may have taken it back by now
         at = data.find(MAGIC_BYTES)
         while at >= 0:
             if len(data) - at >= HEAD.size:

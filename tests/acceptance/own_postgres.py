@@ -52,6 +52,20 @@ class OwnPostgres:
                 with contextlib.suppress(ProcessLookupError):  # it had ended before it was to freeze
                     os.kill(pid, signal.SIGCONT)
 
+    @contextlib.contextmanager
+    def dead(self) -> Iterator[None]:
+        """Every process of the server is killed, and nobody starts it again before the end of the block."""
+        pids = self.processes()
+        keeper = int(Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(keeper, signal.SIGSTOP)
+        try:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            yield
+        finally:
+            os.kill(keeper, signal.SIGCONT)
+
     def end(self, number: signal.Signals) -> None:
         """Signal the postmaster and wait until that process is gone."""
         pid = self.postmaster

@@ -190,10 +190,11 @@ class Exports:
             if time.monotonic() - self._said >= SAY_AGAIN:
                 self._said = time.monotonic()
                 log.warning(
-                    "%d spans were dropped: what waits for the collector takes more than %d bytes "
-                    "(`otlp_limit`). The record is whole.",
+                    "%d spans were dropped: what waits for the collector takes more than %d bytes (%s). "
+                    "The record is whole.",
                     dropped,
                     room,
+                    "`otlp_limit`" if room == self._limit else "what its disk has free",
                 )
 
     def _note(self, away: Away | None) -> None:

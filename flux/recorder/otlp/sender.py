@@ -22,6 +22,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from flux.recorder.otlp import tls
 from flux.recorder.otlp.settings import OTLP, Settings
 
 LONGEST_WORD = 200
@@ -100,7 +101,7 @@ class HttpSender:
             return Refused(_word(error))
         if session.answered is not None:
             return _from_http(session.answered)
-        return Refused("they can't be encoded") if session.failed is None else Away(_word(session.failed))
+        return Refused("they can't be encoded") if session.failed is None else Away(_lost(session.failed))
 
 
 class _Session(requests.Session):
@@ -111,6 +112,8 @@ class _Session(requests.Session):
 
     def request(self, *arguments: Any, **named: Any) -> requests.Response:
         self.answered = None
+        # Said with each request: what a session says gives way to REQUESTS_CA_BUNDLE.
+        named.setdefault("verify", self.verify)
         try:
             self.answered = super().request(*arguments, **named)
         except Exception as error:
@@ -225,7 +228,11 @@ def _from_http(answer: requests.Response) -> Answer:
 
 def _from_grpc(error: Any) -> Answer:
     code = error.code()
-    reason = f"{code.name} {_word(error.details() or '')}".strip()
+    details = error.details() or ""
+    wrong = tls.trouble(details) if code is _CODE.UNAVAILABLE else None
+    if wrong is not None:
+        return Away(f"{wrong[0]}: see {OTLP}{wrong[1]}")
+    reason = f"{code.name} {_word(details)}".strip()
     after = 0.0
     for name, value in error.trailing_metadata() or ():
         if name == "google.rpc.retryinfo-bin":
@@ -249,6 +256,11 @@ def _seconds(retry_after: str | None) -> float:
     except ValueError:
         return 0.0
     return max(seconds, 0.0) if math.isfinite(seconds) else 0.0
+
+
+def _lost(error: Exception) -> str:
+    wrong = tls.trouble(str(error)) if isinstance(error, requests.exceptions.SSLError) else None
+    return _word(error) if wrong is None else f"{wrong[0]}: see {OTLP}{wrong[1]}"
 
 
 def _word(said: object) -> str:

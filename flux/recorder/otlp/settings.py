@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from flux.recorder.otlp import tls
 from flux.recorder.otlp.limits import Limits
 from flux.recorder.otlp.sampling import ARGUMENT, SAMPLER, Sampler, sampler
 
@@ -105,6 +106,7 @@ def _settings(reader: _Variables) -> Settings | None:
     protocol = _protocol(reader)
     endpoint, insecure = _endpoint(reader, protocol)
     compression = reader.choice("COMPRESSION", ("gzip", "none"), "none")
+    client_certificate, client_key = _identity(reader)
     return Settings(
         protocol,
         endpoint,
@@ -112,9 +114,9 @@ def _settings(reader: _Variables) -> Settings | None:
         headers=_headers(reader),
         timeout=_timeout(reader),
         gzip=compression == "gzip",
-        certificate=reader.file("CERTIFICATE"),
-        client_key=reader.file("CLIENT_KEY"),
-        client_certificate=reader.file("CLIENT_CERTIFICATE"),
+        certificate=reader.file("CERTIFICATE", tls.unusable_authorities),
+        client_key=client_key,
+        client_certificate=client_certificate,
         sampler=_sampler(reader),
         limits=_limits(reader),
         batch=reader.number(BATCH, 512, least=1),
@@ -160,6 +162,16 @@ def _endpoint(reader: _Variables, protocol: Protocol) -> tuple[str, bool]:
     if name == f"{OTLP}TRACES_ENDPOINT":
         return value if parts.path else parts._replace(path="/").geturl(), False
     return parts._replace(path=parts.path.removesuffix("/") + "/v1/traces").geturl(), False
+
+
+def _identity(reader: _Variables) -> tuple[str | None, str | None]:
+    """The client's certificate and its key: two files, or one that holds both."""
+    key = reader.file("CLIENT_KEY")
+    certificate = reader.file("CLIENT_CERTIFICATE", lambda path: tls.unusable_identity(path, key))
+    if certificate is None and key is not None:
+        name, _ = reader.signal("CLIENT_KEY")
+        raise reader.unusable(name, key, f"there is no {OTLP}CLIENT_CERTIFICATE with it")
+    return certificate, key or certificate
 
 
 def _headers(reader: _Variables) -> dict[str, str]:
@@ -251,10 +263,14 @@ class _Variables:
             self.warn(name, value, f"it must be a whole number; {kept} is used")
         return default
 
-    def file(self, name: str) -> str | None:
+    def file(self, name: str, unusable: Callable[[str], str | None] = lambda path: None) -> str | None:
+        """A file's path; `unusable` says why it can't be used, if so."""
         found, value = self.signal(name)
-        if value is not None and not os.access(value, os.R_OK):
-            raise self.unusable(found, value, "the file can't be read")
+        if value is None:
+            return None
+        reason = unusable(value) if os.access(value, os.R_OK) else "the file can't be read"
+        if reason is not None:
+            raise self.unusable(found, value, reason)
         return value
 
     def warn(self, name: str, value: str, reason: str, hint: str | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from flux.recorder.processor import RecordProcessor
 from flux.recorder.recorder import Recorder
 from flux.recorder.telemetry import RecordingProvider
 from flux_postgres_exporter import rows
+from tests import certificates
 from tests.collector import BAD, BROKEN, BUSY, DENIED, KINDS, Fault, GrpcCollector, HttpCollector, collecting
 from tests.integration.recorder.recorded import recorder
 
@@ -104,6 +106,34 @@ def test_a_poisoned_span_is_found_and_dropped_and_the_rest_arrives(
     assert (found.exported, found.refused, found.dropped) == (39, 1, 0)
     assert "refuses 1 spans" in str(found.last_error)
     made.close()
+
+
+@pytest.mark.parametrize(
+    ("shown", "trusted", "said"),
+    [
+        (
+            "theirs",
+            "other",
+            r"its certificate is not trusted \(self.signed certificate\): see \w+_CERTIFICATE",
+        ),
+        ("theirs", None, r"its certificate is not trusted \(self.signed certificate\): see \w+_CERTIFICATE"),
+        ("elsewhere", "elsewhere", r"its certificate is another host's: see \w+_ENDPOINT"),
+        (None, "theirs", r"it does not speak TLS: see \w+_ENDPOINT"),
+    ],
+)
+@pytest.mark.parametrize("protocol", list(KINDS))
+def test_what_is_wrong_with_tls_is_said_in_words(
+    tmp_path: Path, protocol: str, shown: str | None, trusted: str | None, said: str
+) -> None:
+    made = {name: certificates.make(tmp_path, name) for name in ("theirs", "other")}
+    made["elsewhere"] = certificates.make(tmp_path, "elsewhere", host="127.0.0.2")
+    more = {} if trusted is None else {"OTEL_EXPORTER_OTLP_CERTIFICATE": str(made[trusted].certificate)}
+    with collecting(protocol, tls=made[shown] if shown else None) as collector:
+        endpoint = f"https://127.0.0.1:{collector.port}"
+        answer = sender(settings_of(collector, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, **more)).send([])
+        assert isinstance(answer, Away)
+        assert re.fullmatch(said, answer.reason)
+        assert collector.headers == []
 
 
 def test_a_collector_that_refuses_everything_is_not_asked_for_every_span(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,25 @@ def test_a_torn_record_is_waited_for_while_the_writer_lives(tmp_path: Path) -> N
     write(tmp_path, whole)
     assert [item.data for item in reader.read()] == [b"second"]
     assert reader.read() == []
+
+
+def test_half_a_record_may_be_taken_back_while_it_is_looked_at(tmp_path: Path) -> None:
+    write(tmp_path, b"")
+    full_disk = "import sys; f = open(sys.argv[1], 'r+b', 0); half = bytes.fromhex(sys.argv[2])\n" + (
+        "while True: f.seek(0); f.write(half); f.truncate(0)"
+    )
+    half = frame(b"x" * 4000)[:3000]
+    writer = subprocess.Popen([sys.executable, "-c", full_disk, segment_path(tmp_path, 1), half.hex()])
+    reader = SpoolReader(tmp_path)
+    try:
+        while reader.place == (0, 0):
+            reader.read()
+        for _ in range(20_000):
+            assert reader.read() == []
+    finally:
+        writer.kill()
+        writer.wait()
+        reader.close()
 
 
 @pytest.mark.parametrize("cut", [1, 5, 11, 14])

@@ -9,6 +9,7 @@ import pytest
 from flux.recorder.otlp.limits import Limits
 from flux.recorder.otlp.sampling import Sampler
 from flux.recorder.otlp.settings import Settings, resource_attributes, settings
+from tests import certificates
 
 ENDPOINT, PROTOCOL = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL"
 TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
@@ -79,18 +80,18 @@ def test_where_spans_go(environment: dict[str, str], expected: tuple[str, str, b
 
 
 def test_the_variable_for_traces_comes_before_the_one_for_all(tmp_path: Path) -> None:
-    (tmp_path / "ca").write_text("x")
+    authority = str(certificates.make(tmp_path, "authority").certificate)
     both = {
         "HEADERS": ("a=1", "B=x%20y, c=%3D"),
         "TIMEOUT": ("20000", "1500"),
         "COMPRESSION": ("none", "gzip"),
-        "CERTIFICATE": ("/nowhere", str(tmp_path / "ca")),
+        "CERTIFICATE": ("/nowhere", authority),
     }
     general = {f"OTEL_EXPORTER_OTLP_{name}": values[0] for name, values in both.items()}
     own = {f"OTEL_EXPORTER_OTLP_TRACES_{name}": values[1] for name, values in both.items()}
     found = of(**HERE, **general, **own)
     assert (dict(found.headers), found.timeout, found.gzip) == ({"b": "x y", "c": "="}, 1.5, True)
-    assert found.certificate == str(tmp_path / "ca")
+    assert found.certificate == authority
     assert "x y" not in repr(found)
 
 
@@ -151,6 +152,31 @@ def test_what_nothing_can_be_sent_with_is_said_and_nothing_is_sent(name: str, va
     assert found is None
     assert name in problems[-1].message
     assert "word" not in problems[-1].message
+
+
+def test_files_for_tls_that_are_none_are_said_at_once(tmp_path: Path) -> None:
+    one, other = certificates.make(tmp_path, "one"), certificates.make(tmp_path, "other")
+    garbage = tmp_path / "garbage"
+    garbage.write_text("no certificate")
+    prefix = "OTEL_EXPORTER_OTLP_"
+    for given, said in (
+        ({"CERTIFICATE": garbage}, f"{prefix}CERTIFICATE={garbage}: the file holds no certificate"),
+        ({"CERTIFICATE": one.key}, "the file holds no certificate"),
+        ({"CLIENT_CERTIFICATE": garbage, "CLIENT_KEY": one.key}, "certificate or key can't be read"),
+        (
+            {"CLIENT_CERTIFICATE": one.certificate, "CLIENT_KEY": other.key},
+            "the key is not the certificate's",
+        ),
+        ({"CLIENT_CERTIFICATE": one.certificate}, "certificate or key can't be read"),
+        ({"CLIENT_KEY": one.key}, f"there is no {prefix}CLIENT_CERTIFICATE with it"),
+    ):
+        found, problems = settings({**HERE, **{f"{prefix}{name}": str(path) for name, path in given.items()}})
+        assert found is None
+        assert said in problems[-1].message
+    both = tmp_path / "both"
+    both.write_bytes(one.certificate.read_bytes() + one.key.read_bytes())
+    whole = of(**HERE, OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE=str(both))
+    assert (whole.client_certificate, whole.client_key) == (str(both), str(both))
 
 
 @pytest.mark.parametrize(
