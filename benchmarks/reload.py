@@ -1,10 +1,10 @@
-"""How soon the new code of a TypeScript function answers in `flux dev`, since its file was written and
-since the change was seen.
+"""How soon the new code of a function, in TypeScript and in Python, answers in `flux dev`, since its file was
+written and since the change was seen.
 
     python benchmarks/reload.py [--changes 20]
 
 A client asks without a break; the function's file is written with another message. Seen is a change when the
-reload of its function begins: the milliseconds that `flux dev` reports, before it reports them.
+functions begin to be read again: the milliseconds that `flux dev` reports, before it reports them.
 """
 
 from __future__ import annotations
@@ -30,6 +30,14 @@ PATIENCE = 20.0
 """Seconds that a change may take to be served."""
 PAUSE = 0.3
 """Seconds between two changes: longer than the watcher waits for more of the same."""
+PYTHON = """async def handler(input, ctx):
+    return {"message": f"Hello, {input.get('name', 'world')}!"}
+"""
+LANGUAGES = {
+    "TypeScript": ("hello", "index.ts", HELLO),
+    "Python": ("greet", "main.py", PYTHON),
+}
+"""The functions, by language: name, file and source. Their messages say `Hello,`."""
 Reports = queue.SimpleQueue[tuple[float, float]]
 
 
@@ -43,49 +51,66 @@ def main() -> None:
     try:
         with Cluster(folder / "postgres") as cluster:
             root = write_project(folder / "project")
+            _write_python(root)
             process, port = serve(root, cluster.database("bench"), command="dev")
             reports: Reports = queue.SimpleQueue()
             listener = threading.Thread(target=_listen, args=(process, reports))
             listener.start()
             try:
-                found = [_change(root, port, number, reports) for number in range(given.changes)]
+                found = {
+                    language: [
+                        _change(root, port, number, reports, *function) for number in range(given.changes)
+                    ]
+                    for language, function in LANGUAGES.items()
+                }
             finally:
                 process.terminate()
                 process.wait(60)
                 listener.join()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    written, seen, reload = (sorted(times) for times in zip(*found, strict=True))
-    print(f"since the write: {_shown(written)}; since seen: {_shown(seen)}; the reload: {_shown(reload)}")
-    measured = f"{_shown(seen)}; since the write {_shown(written)}"
-    one = Standing(
-        "a changed TypeScript function's first answer in `flux dev`, since the change was seen",
+    Findings([_standing(language, changes) for language, changes in found.items()]).hand_over(given.json)
+
+
+def _standing(language: str, changes: list[tuple[float, float, float]]) -> Standing:
+    written, seen, reload = (sorted(times) for times in zip(*changes, strict=True))
+    print(f"{language}: the reload: {_shown(reload)}")
+    return Standing(
+        f"a changed {language} function's first answer in `flux dev`, since the change was seen",
         "–",
         f"< {WANTED:.0f} ms",
-        measured,
+        f"{_shown(seen)}; since the write {_shown(written)}",
         verdict(seen, most=WANTED),
     )
-    Findings([one]).hand_over(given.json)
+
+
+def _write_python(root: Path) -> None:
+    name, file, source = LANGUAGES["Python"]
+    folder = root / "functions" / name
+    folder.mkdir()
+    (folder / file).write_text(source)
+    (folder / "flux.json").write_text('{"method": "GET"}')
 
 
 def _listen(process: subprocess.Popen[str], reports: Reports) -> None:
     """Every reload that is reported: when, and the milliseconds it took."""
     assert process.stdout is not None
     for line in process.stdout:
-        if found := re.search(r"hello changed (\d+) ms", line):
+        if found := re.search(r"\w+ changed (\d+) ms", line):
             reports.put((time.perf_counter(), float(found[1])))
 
 
-def _change(root: Path, port: int, number: int, reports: Reports) -> tuple[float, float, float]:
+def _change(
+    root: Path, port: int, number: int, reports: Reports, name: str, file: str, source: str
+) -> tuple[float, float, float]:
     """Milliseconds from a write, and from when it was seen, to the first new answer; and of the reload."""
     time.sleep(PAUSE)
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-    source = HELLO.replace("Hello,", f"Hello {number},")
     expected = f"Hello {number},".encode()
-    (root / "functions/hello/index.ts").write_text(source)
+    (root / "functions" / name / file).write_text(source.replace("Hello,", f"Hello {number},"))
     began = time.perf_counter()
     while True:
-        client.request("GET", "/hello?name=Ada")
+        client.request("GET", f"/{name}?name=Ada")
         if expected in client.getresponse().read():
             break
         if time.perf_counter() - began > PATIENCE:

@@ -36,7 +36,8 @@ _GIT_TIMEOUT = 3.0
 @dataclass(frozen=True, slots=True)
 class GitState:
     """Where the project stands in git. `commit` is None before the first one; `dirty` counts what lies under
-    the project alone.
+    the project alone. Recorded with a deployment, no part of its identity: the same files are the same
+    deployment whether committed or not.
     """
 
     commit: str | None
@@ -95,7 +96,6 @@ def build(
     source: FunctionSource,
     functions_dir: Path,
     engine_versions: Mapping[str, str],
-    git: GitState | None,
     cache: ContentCache | None = None,
 ) -> Deployment:
     """Read a function's files and make the deployment that they are.
@@ -104,8 +104,6 @@ def build(
         source: from discovery.
         functions_dir: the folder that paths in the bundle are relative to; lock files lie in its parent.
         engine_versions: of flux, the guest and the engine: part of the deployment's identity.
-        git: of the project, or None. Not part of the identity: the same files are the same deployment whether
-            committed or not.
         cache: given, files that did not change are not read again.
 
     Raises:
@@ -146,8 +144,6 @@ def build(
         manifest=manifest,
         config=source.config,
         engine=dict(engine_versions),
-        git_commit=git.commit if git else None,
-        git_dirty=git.dirty if git else None,
     )
 
 

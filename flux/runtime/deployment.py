@@ -22,7 +22,6 @@ class Deployment:
         manifest: path -> sha256 hex.
         config: flux.json as read, defaults filled in.
         engine: versions of flux, the guest code and the engine.
-        git_commit, git_dirty: of the project, or None outside git.
     """
 
     id: str
@@ -33,8 +32,6 @@ class Deployment:
     manifest: Mapping[str, str] = field(repr=False)
     config: Mapping[str, Any]
     engine: Mapping[str, str]
-    git_commit: str | None = None
-    git_dirty: bool | None = None
 
     @property
     def timeout_ms(self) -> int:

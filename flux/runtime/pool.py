@@ -26,6 +26,9 @@ from flux.runtime.slots import Slots, place
 
 LOAD_TIMEOUT = 10.0
 """Seconds that a module's top-level code may take."""
+QUIET = 0.05
+"""Seconds after code was loaded before the next spare is started: that holds up the event loop, and its boot
+takes processor time, which the first answers of what was loaded need."""
 MOST_EXTRA = 4
 """Processes beyond `processes_per_deployment` that may stand in while others are blocked by a long
 computation."""
@@ -158,14 +161,19 @@ class SubprocessEngine:
 
     async def ready(self, deployment: Deployment) -> GuestProcess:
         """A process with `deployment` loaded: the spare if it is up; a new spare is started in the
-        background.
+        background, soon after.
 
         Raises:
             FunctionError: the code does not load.
             RuntimeFault: no process can be started, or the top-level code took too long.
         """
         process, slot = await self._claim()
-        bundle = slot / "bundle"
+        try:
+            return await self._load(process, slot / "bundle", deployment)
+        finally:
+            asyncio.get_running_loop().call_later(QUIET, self._refill)
+
+    async def _load(self, process: GuestProcess, bundle: Path, deployment: Deployment) -> GuestProcess:
         try:
             place(deployment.files, bundle)
         except BaseException:
@@ -204,7 +212,6 @@ class SubprocessEngine:
                 else:
                     self._spare = spare
                 raise
-            self._refill()
             if process.usable:
                 return process, slot
         raise RuntimeFault(f"The {self.name} guest dies as soon as it has booted.")
@@ -271,7 +278,7 @@ class SubprocessEngine:
 
     async def _bury(self, process: GuestProcess, slots: Slots, slot: Path) -> None:
         await process.gone()
-        slots.remove(slot)
+        await asyncio.to_thread(slots.remove, slot)
 
     def own(self, task: asyncio.Task[None]) -> None:
         """Keep a background task of the engine until it is done; `close` waits for it."""

@@ -23,6 +23,8 @@ from flux.runtime.routes import Routes, parse
 
 CLOSE_GRACE = 30.0
 """Seconds that invocations in flight on a replaced guest may take."""
+RETIRE_AFTER = 0.05
+"""Seconds that a replaced guest lives on at least: its end takes time from the first answers of the next."""
 LOADS_AT_ONCE = 4
 
 
@@ -43,7 +45,7 @@ class Served:
 @dataclass(frozen=True, slots=True)
 class Change:
     """What a reload did to one function: `added`, `changed`, `removed`, `failed` (with its error) or
-    `kept`.
+    `kept`. `milliseconds`: since the reload began until its code was loaded and its deployment recorded.
     """
 
     name: str
@@ -94,19 +96,24 @@ class Registry:
         """Read functions/ again and serve what changed. A function that does not load answers with its
         error; others go on.
         """
+        began = time.perf_counter()
         async with self._reloading:
-            return await self._reload()
+            return await self._reload(began)
 
-    async def _reload(self) -> list[Change]:
-        found = discover(self._config.functions_dir, self._config)
-        git = await asyncio.to_thread(bundle.git_state, self._config.root)
+    async def _reload(self, began: float) -> list[Change]:
+        loop = asyncio.get_running_loop()
+        git = loop.run_in_executor(None, bundle.git_state, self._config.root)
         limit = asyncio.Semaphore(LOADS_AT_ONCE)
 
         async def one(source: FunctionSource) -> tuple[Served | None, Change]:
             async with limit:
-                return await self._load(source, git)
+                return await self._load(source, git, began)
 
-        results = await asyncio.gather(*(one(source) for source in found.functions))
+        try:
+            found = discover(self._config.functions_dir, self._config)
+            results = await asyncio.gather(*(one(source) for source in found.functions))
+        finally:
+            await git
         before = self._served
         after = {served.name: served for served, _ in results if served is not None}
         changes = [change for _, change in results]
@@ -121,27 +128,29 @@ class Registry:
         return changes
 
     async def _load(
-        self, source: FunctionSource, git: bundle.GitState | None
+        self, source: FunctionSource, git: asyncio.Future[bundle.GitState | None], began: float
     ) -> tuple[Served | None, Change]:
-        started = time.perf_counter()
         old = self._served.get(source.name)
         engine = self._engines[source.runtime]
         try:
-            deployment = bundle.build(
-                source, self._config.functions_dir, engine.versions(), git, self._contents
-            )
+            deployment = bundle.build(source, self._config.functions_dir, engine.versions(), self._contents)
         except FluxError as error:
             return old, Change(source.name, "failed", error)
         if old is not None and old.deployment.id == deployment.id and old.guest is not None:
             return old, Change(source.name, "kept")
-        self._store(deployment)
         guest: Guest | None = None
         failure: FluxError | None = None
         try:
             guest = await engine.load(deployment)
         except FluxError as error:
             failure = error
-        elapsed = (time.perf_counter() - started) * 1000
+        try:
+            self._store(deployment, await git)
+        except BaseException:
+            if guest is not None:
+                self._retire(guest)
+            raise
+        elapsed = (time.perf_counter() - began) * 1000
         kind = "failed" if failure else "added" if old is None else "changed"
         served = Served(
             name=source.name,
@@ -155,7 +164,7 @@ class Registry:
         )
         return served, Change(source.name, kind, failure, elapsed)
 
-    def _store(self, deployment: Deployment) -> None:
+    def _store(self, deployment: Deployment, git: bundle.GitState | None) -> None:
         if deployment.id in self._stored:
             return
         self._deployed(
@@ -169,8 +178,8 @@ class Registry:
                 manifest=dict(deployment.manifest),
                 bundle=bundle.pack(deployment),
                 engine=dict(deployment.engine),
-                git_commit=deployment.git_commit,
-                git_dirty=deployment.git_dirty,
+                git_commit=git.commit if git else None,
+                git_dirty=git.dirty if git else None,
                 route=str(deployment.config["route"]),
                 method=",".join(_methods(deployment)),
             )
@@ -178,7 +187,7 @@ class Registry:
         self._stored.add(deployment.id)
 
     def _retire(self, guest: Guest) -> None:
-        task = asyncio.create_task(guest.close(CLOSE_GRACE))
+        task = asyncio.create_task(_close_soon(guest))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
@@ -190,6 +199,11 @@ class Registry:
         await asyncio.gather(
             *(guest.close(grace) for guest in guests), *self._retiring, return_exceptions=True
         )
+
+
+async def _close_soon(guest: Guest) -> None:
+    await asyncio.sleep(RETIRE_AFTER)
+    await guest.close(CLOSE_GRACE)
 
 
 def _routes(served: Iterable[Served]) -> Routes:

@@ -180,6 +180,16 @@ async def test_each_process_has_a_slot_and_slots_go_with_processes(tmp_path: Pat
     assert [entry for entry in slots.iterdir() if entry.is_dir()] == []
 
 
+async def test_the_next_spare_starts_after_the_code_was_loaded(tmp_path: Path) -> None:
+    async with engine(tmp_path) as deno:
+        await deno.warm()
+        guest = await deno.load(deployment(DEEDS))
+        assert deno.starts == 1
+        assert await run(guest) == 1
+        while deno.running < 2:
+            await asyncio.sleep(0.01)
+
+
 async def test_leftovers_of_dead_servers_are_cleared_and_those_of_live_ones_kept(tmp_path: Path) -> None:
     dead = tmp_path / "slots" / "deno-1-abc"
     (dead / "deno-123456" / "bundle").mkdir(parents=True)

@@ -32,8 +32,8 @@ def source(root: Path, files: dict[str, str]) -> FunctionSource:
     return found.functions[0]
 
 
-def deploy(root: Path, files: dict[str, str], git: GitState | None = None) -> Deployment:
-    return bundle.build(source(root, files), root / "functions", ENGINE, git)
+def deploy(root: Path, files: dict[str, str]) -> Deployment:
+    return bundle.build(source(root, files), root / "functions", ENGINE)
 
 
 def test_a_deployment_holds_the_function_and_the_shared_folders(tmp_path: Path) -> None:
@@ -51,7 +51,6 @@ def test_a_deployment_holds_the_function_and_the_shared_folders(tmp_path: Path) 
 
 def test_identity_follows_files_settings_and_engine_and_nothing_else(tmp_path: Path) -> None:
     base = deploy(tmp_path, {"a/main.py": "one"})
-    assert deploy(tmp_path, {"a/main.py": "one"}, GitState("c" * 40, True)).id == base.id
     other = tmp_path / "moved"
     assert deploy(other, {"a/main.py": "one"}).id == base.id
     (tmp_path / "README.md").write_text("x")
@@ -60,7 +59,7 @@ def test_identity_follows_files_settings_and_engine_and_nothing_else(tmp_path: P
         deploy(tmp_path / "1", {"a/main.py": "two"}).id,
         deploy(tmp_path / "2", {"a/main.py": "one", "a/x.py": ""}).id,
         deploy(tmp_path / "3", {"a/main.py": "one", "a/flux.json": '{"timeout_ms": 5}'}).id,
-        bundle.build(source(tmp_path, {}), tmp_path / "functions", {**ENGINE, "python": "3.12"}, None).id,
+        bundle.build(source(tmp_path, {}), tmp_path / "functions", {**ENGINE, "python": "3.12"}).id,
     ]
     (tmp_path / "requirements.txt").write_text("httpx")
     changed.append(deploy(tmp_path, {}).id)
@@ -134,7 +133,7 @@ def test_a_reload_of_one_file_among_two_hundred_reads_that_one(
     cache = ContentCache()
     later = time.time_ns() + 10_000_000_000
     monkeypatch.setattr(time, "time_ns", lambda: later)
-    before = bundle.build(discover(functions, config).functions[0], functions, ENGINE, None, cache)
+    before = bundle.build(discover(functions, config).functions[0], functions, ENGINE, cache)
     reads: list[str] = []
     real = Path.read_bytes
 
@@ -144,7 +143,7 @@ def test_a_reload_of_one_file_among_two_hundred_reads_that_one(
 
     monkeypatch.setattr(Path, "read_bytes", counting)
     (functions / "a" / "m7.py").write_text("changed = 1")
-    after = bundle.build(discover(functions, config).functions[0], functions, ENGINE, None, cache)
+    after = bundle.build(discover(functions, config).functions[0], functions, ENGINE, cache)
     assert after.id != before.id
     assert reads == ["m7.py"]
 
