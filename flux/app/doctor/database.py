@@ -158,7 +158,8 @@ async def jobs(config: Config, store: Store) -> Check:
     text = ", ".join(f"{count} {state}" for state, count in counts.items()) or "none wait"
     if found["stuck"]:
         hint = "Start a server: it takes them over." if not live else "Restart the servers; see their logs."
-        return wrong("jobs", f"{text}; {found['stuck']} are held by a worker that is gone", hint)
+        held = f"{found['stuck']} {'is' if found['stuck'] == 1 else 'are'} held"
+        return wrong("jobs", f"{text}; {held} by a worker that is gone", hint)
     if found["failed_today"]:
         detail = f"{text}; {found['failed_today']} ran out of attempts today, the newest {failed['name']}"
         if failed["message"]:
