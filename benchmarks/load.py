@@ -15,11 +15,14 @@ import uvloop
 
 
 class Connection(asyncio.Protocol):
-    """Sends the same request again and again and takes the time of each answer."""
+    """Sends the same request again and again, `pause` seconds after an answer, and takes the time of each."""
 
-    def __init__(self, request: bytes, until: float, latencies: list[float], failures: list[bytes]) -> None:
+    def __init__(
+        self, request: bytes, until: float, pause: float, latencies: list[float], failures: list[bytes]
+    ) -> None:
         self._request = request
         self._until = until
+        self._pause = pause
         self._latencies = latencies
         self._failures = failures
         self._buffer = bytearray()
@@ -51,8 +54,11 @@ class Connection(asyncio.Protocol):
         if not head.startswith(b"http/1.1 2"):
             self._failures.append(bytes(buffer[:200]))
         del buffer[: end + 4 + length]
-        if now < self._until:
-            self._send()
+        if now + self._pause < self._until:
+            if self._pause:
+                asyncio.get_running_loop().call_later(self._pause, self._send)
+            else:
+                self._send()
         else:
             self._finished = True
             self._transport.close()
@@ -65,7 +71,7 @@ class Connection(asyncio.Protocol):
 
 
 async def run(
-    host: str, ports: list[int], request: bytes, connections: int, seconds: float
+    host: str, ports: list[int], request: bytes, connections: int, seconds: float, pause: float
 ) -> dict[str, float]:
     """Load the servers, connections dealt out evenly, and report requests/s and latencies in milliseconds."""
     latencies: list[float] = []
@@ -74,7 +80,7 @@ async def run(
     began, spent = time.perf_counter(), time.process_time()
     made = [
         await loop.create_connection(
-            lambda: Connection(request, began + seconds, latencies, failures),
+            lambda: Connection(request, began + seconds, pause, latencies, failures),
             host,
             ports[number % len(ports)],
         )
@@ -104,13 +110,15 @@ def main() -> None:
     parser.add_argument("--body", default="")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--pause", type=float, default=0, help="seconds between answer and next request")
     given = parser.parse_args()
     body = given.body.encode()
     head = f"{given.method} {given.path} HTTP/1.1\r\nhost: {given.host}:{given.port[0]}\r\n"
     if body:
         head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
     request = f"{head}\r\n".encode() + body
-    print(json.dumps(uvloop.run(run(given.host, given.port, request, given.connections, given.seconds))))
+    found = run(given.host, given.port, request, given.connections, given.seconds, given.pause)
+    print(json.dumps(uvloop.run(found)))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ BENCHMARKS = {
     "reload": 90,
     "commands": 60,
     "kill": 120,
+    "rejections": 120,
     "layers": 150,
     "crash": 240,
 }
