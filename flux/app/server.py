@@ -20,7 +20,7 @@ from flux.app.schema import FOLDER, push_files
 from flux.config import Config
 from flux.gateway.connection import Patience
 from flux.gateway.flood import INTERNAL
-from flux.gateway.listener import listen
+from flux.gateway.listener import listen, room_for
 from flux.runtime.registry import Change
 from flux.runtime.request import Request, Result
 
@@ -78,6 +78,13 @@ async def serve(config: Config, audience: Audience) -> None:
         app.executor.finished = audience.finished
         for problem in app.problems:
             audience.trouble(problem.message, problem.hint)
+        room = room_for(config.max_connections)
+        if room < config.max_connections:
+            audience.trouble(
+                f"The limit of open files leaves room for {room} connections at once; max_connections is "
+                f"{config.max_connections}.",
+                "Raise the limit (`ulimit -n`; systemd: LimitNOFILE), or lower max_connections in flux.toml.",
+            )
         changed = Changes(config.root, stop)
         if config.dev:
             await changed.begin()  # before anything is read, lest a change in between be missed
@@ -98,7 +105,7 @@ async def serve(config: Config, audience: Audience) -> None:
                     sock,
                     stop,
                     patience=_patience(config),
-                    connections=config.max_connections,
+                    connections=room,
                     streamed=INTERNAL,
                 )
             )

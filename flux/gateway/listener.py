@@ -61,20 +61,19 @@ async def listen(
         flood: answers in the application's place what it can.
         config: Hypercorn's; `graceful_timeout` bounds the last step, in seconds. Taken over.
         patience: how long clients are waited for.
-        connections: most of them at once. One more takes the place of one that is idle; where none is, it is
-            answered 503.
+        connections: most of them at once, not more than there is room for. One more takes the place of one
+            that is idle; where none is, it is answered 503.
         streamed: see `Connection`.
     """
     context = WorkerContext(None)
     served: dict[asyncio.Task[Any], Connection] = {}
     leaving: set[asyncio.Task[Any]] = set()
-    most = room_for(connections)
     dates = Dates()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        if len(served) >= most:
+        if len(served) >= connections:
             idle = next((task for task, connection in served.items() if connection.idle), None)
             if idle is None:
                 leaving.add(task)
