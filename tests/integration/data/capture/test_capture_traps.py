@@ -251,6 +251,27 @@ async def test_announcements_are_capped_by_bytes(owner: Owner) -> None:
     assert (len(message["a"]), message["cut"]) == (2, 3)
 
 
+async def test_rows_written_one_by_one_in_one_statement_share_its_cap(owner: Owner) -> None:
+    await owner.run("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    await owner.context()
+    await owner.run("DO $$ BEGIN FOR i IN 1 .. 40 LOOP INSERT INTO t VALUES (i, 'v'); END LOOP; END $$")
+    numbers = [row["n"] for row in await owner.log()]
+    assert [row[0] for message in owner.messages for row in message["a"]] == numbers[:32]
+    assert [message["cut"] for message in owner.messages] == [0] * 32 + [1] * 8
+    assert [(message["lo"], message["hi"]) for message in owner.messages] == [(n, n) for n in numbers]
+    owner.messages.clear()
+    await owner.run("INSERT INTO t VALUES (41, repeat('x', 65536))", "INSERT INTO t VALUES (42, 'v')")
+    assert [(len(message["a"]), message["cut"]) for message in owner.messages] == [(0, 1), (1, 0)]
+
+
+async def test_a_stronger_transactions_statement_takes_no_snapshot_for_its_announcement(owner: Owner) -> None:
+    await owner.run("CREATE TABLE t (id int PRIMARY KEY)")
+    await owner.context()
+    await owner.run("BEGIN ISOLATION LEVEL REPEATABLE READ; INSERT INTO t VALUES (1); COMMIT")
+    [message] = owner.messages
+    assert (message["a"][0][7], "snap" in message) == ({"id": 1}, False)
+
+
 async def test_rows_that_were_rolled_back_were_announced(owner: Owner) -> None:
     await owner.run("CREATE TABLE t (id int PRIMARY KEY)")
     await owner.context()
