@@ -166,7 +166,7 @@ class Drain:
             try:
                 claim = folders.claim(folder)
             except SpoolError as error:
-                self._refuse(folder, error.message)
+                self._refuse(folder, f"{error.message} {error.hint or ''}")
                 return 0
             if claim is None and folder.name != self._own:
                 return 0

@@ -2,7 +2,8 @@
 drain for orphans.
 
 A copied spool must not be drained: its records may be another's who still writes. The rule: `meta.json`
-names the inode of `lock`, which a copy does not share. Such a folder is left alone and named by `status`.
+names the inode of `lock`, which a copy does not share. Such a folder is left alone and named by `status`,
+until somebody who knows that the original is gone has it adopted.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def create(
             boot=_line("/proc/sys/kernel/random/boot_id"),
             durability=durability,
         )
-        (made / META).write_bytes(msgspec.json.format(msgspec.json.encode(meta), indent=2))
+        (made / META).write_bytes(_written(meta))
         made.rename(parent / node)
     except OSError as error:
         raise SpoolError(
@@ -133,7 +134,7 @@ def claim(folder: Path) -> Claim | None:
             raise SpoolError(
                 f"{folder} is a copy of spool {meta.node}: its records may be another server's, so it "
                 f"is not drained.",
-                "Delete it, or drain the original where it was written.",
+                way_out(folder),
             )
     except (BlockingIOError, FileNotFoundError):
         os.close(lock)
@@ -156,8 +157,55 @@ def verify(folder: Path) -> Meta:
     except OSError as error:
         raise SpoolError(f"{folder / LOCK}: {error.strerror}.") from error
     if meta.node != folder.name or meta.inode != inode:
-        raise SpoolError(f"{folder} is a copy of spool {meta.node}.", "Delete it.")
+        raise SpoolError(f"{folder} is a copy of spool {meta.node}.", way_out(folder))
     return meta
+
+
+def way_out(folder: Path) -> str:
+    """What to do about a copy."""
+    return (
+        "Delete it if the original exists: that one is drained where it was written. If that is gone (a new "
+        f"disk, a restored backup): flux doctor --adopt {folder}"
+    )
+
+
+def adopt(folder: Path) -> Path:
+    """Take a copy for the original, which is gone: from now on whoever comes may drain it. Where it lies
+    then: under the original's name.
+
+    Raises:
+        SpoolError: it is no copy, or in use, or the original lies beside it, or it can't be read.
+    """
+    meta = read_meta(folder)
+    original = folder.with_name(meta.node)
+    try:
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise SpoolError(f"{folder / LOCK}: {error.strerror}.") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        inode = os.fstat(lock).st_ino
+        if folder == original and meta.inode == inode:
+            raise SpoolError(f"{folder} is no copy.", "It is drained by itself: flux tail --no-follow")
+        if folder != original and original.exists():
+            raise SpoolError(
+                f"{folder} is a copy of {original}, which is there.", "That one is drained; delete the copy."
+            )
+        changed = folder / f"{META}.new"
+        changed.write_bytes(_written(msgspec.structs.replace(meta, inode=inode)))
+        changed.replace(folder / META)
+        folder.rename(original)
+    except BlockingIOError as error:
+        raise SpoolError(f"{folder} is in use.", "Stop the server that writes it.") from error
+    except OSError as error:
+        raise SpoolError(f"{folder} can't be adopted: {error.strerror}.") from error
+    finally:
+        os.close(lock)
+    return original
+
+
+def _written(meta: Meta) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(meta), indent=2)
 
 
 def mark_drained(folder: Path) -> None:

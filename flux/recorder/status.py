@@ -156,7 +156,7 @@ def _meta(folder: Path) -> tuple[folders.Meta | None, str | None, str | None]:
         if meta.node == folder.name and (folder / LOCK).stat().st_ino == meta.inode:
             return meta, None, None
         problem = "It is a copy of another spool and is not drained."
-        return meta, problem, f"Delete it, or put the original back in its place: {folder}"
+        return meta, problem, folders.way_out(folder)
     except SpoolError as error:
         problem = error.message
     except OSError as error:

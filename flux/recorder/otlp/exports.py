@@ -141,7 +141,7 @@ class Exports:
         for gone in self._spools.keys() - found.keys():
             self._forget(gone)
         for name, folder in found.items():
-            if name in self._spools or name in self._refused:
+            if name in self._spools:
                 continue
             position = positions.read(folder)
             if position is None:
@@ -156,8 +156,9 @@ class Exports:
         try:
             folders.verify(folder)
         except SpoolError as error:
-            self._refused.add(folder.name)
-            log.warning("%s", error.message)
+            if folder.name not in self._refused:
+                self._refused.add(folder.name)
+                log.warning("%s", error.message)
             return
         lock = positions.claim(folder)
         if lock is None:

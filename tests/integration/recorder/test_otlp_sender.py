@@ -20,6 +20,7 @@ from opentelemetry.sdk.resources import Resource
 
 from flux.record.events import Resource as NamedResource
 from flux.record.events import Spans
+from flux.recorder import folder as folders
 from flux.recorder.otlp import position as positions
 from flux.recorder.otlp.exports import Exports
 from flux.recorder.otlp.sender import Away, Refused, Sent, sender
@@ -249,6 +250,27 @@ def test_what_was_sent_is_not_sent_again_and_a_copy_of_a_spool_never_is(
     assert position is not None
     assert len(position.resources) == 1
     made.close()
+
+
+def test_a_copy_that_is_adopted_is_sent_from_where_the_original_was(
+    tmp_path: Path, collector: HttpCollector | GrpcCollector
+) -> None:
+    made = spool(tmp_path)
+    write(made, "a")
+    folder = made.journal.spool.folder
+    sending = exports(made, collector)
+    assert sending.once(NEVER) is None
+    write(made, "b")
+    copy = folder.with_name("c" * 32)
+    shutil.copytree(folder, copy)
+    made.close()
+    shutil.rmtree(folder)
+    assert sending.once(NEVER) is None
+    assert collector.names == ["a"]
+    assert folders.adopt(copy) == folder
+    assert sending.once(NEVER) is None
+    assert collector.names == ["a", "b"]
+    sending.close()
 
 
 def test_values_that_are_no_span_cost_themselves_only(
