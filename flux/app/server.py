@@ -5,6 +5,7 @@ record.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from dataclasses import replace
@@ -90,6 +91,7 @@ async def serve(config: Config, audience: Audience) -> None:
             await changed.begin()  # before anything is read, lest a change in between be missed
         schema = await _apply_schema(app, audience) if config.dev else []
         changes = await app.registry.reload()
+        gc.freeze()  # what is there by now stays: looking through it again and again finds nothing
         loop = asyncio.get_running_loop()
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(name, _stop, stop, audience, limit)

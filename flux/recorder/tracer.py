@@ -20,9 +20,8 @@ from typing import Any, cast
 
 from opentelemetry import trace as api
 from opentelemetry.attributes import BoundedAttributes
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.sdk.trace import Span, Tracer
-from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.util import types
 
@@ -57,6 +56,11 @@ class RecordedSpan(Span):
             attributes._dict[key] = value
         else:
             super().set_attribute(key, value)
+
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """Likewise."""
+        for key, value in attributes.items():
+            self.set_attribute(key, value)
 
     def end(self, end_time: int | None = None) -> None:
         """As the SDK's; the processor gets this span and not a copy, unless others listen."""
@@ -131,8 +135,8 @@ class RecordingTracer(Tracer):
         own["_kind"] = kind
         own["_lock"] = threading.Lock()
         own["_attributes"] = _bounded({} if attributes is None else attributes)
-        own["_events"] = BoundedList(None)
-        own["_links"] = BoundedList(None)
+        own["_events"] = []
+        own["_links"] = []
         own["_record_exception"] = record_exception
         own["_set_status_on_exception"] = set_status_on_exception
         own["_start_time"] = start_time
@@ -140,6 +144,31 @@ class RecordingTracer(Tracer):
             own["origin_flags"] = _origin(around)
         cast(Any, self.span_processor).on_start(span, parent_context=context)
         return cast(api.Span, span)
+
+    def start_as_current_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Mapping[str, Any] | None = None,
+        links: Sequence[Link] | None = None,
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+        end_on_exit: bool = True,
+    ) -> Any:
+        """As the SDK's, without the generators that its context manager is made of."""
+        given = (
+            name,
+            context,
+            kind,
+            attributes,
+            links,
+            start_time,
+            record_exception,
+            set_status_on_exception,
+        )
+        return _Current(self, given, end_on_exit)
 
     def _make_prototype(self) -> dict[str, Any]:
         """What all spans of this tracer have in common, from a span that the SDK made and no one sees."""
@@ -157,6 +186,40 @@ class RecordingTracer(Tracer):
         )
         self._prototype = {**made.__dict__, "_status": _UNSET, "_end_time": None}
         return self._prototype
+
+
+class _Current:
+    """A span that is current while a block runs: what the API's `use_span` does. As a decorator it is the
+    SDK's own.
+    """
+
+    __slots__ = ("_ends", "_given", "_span", "_token", "_tracer")
+
+    def __init__(self, tracer: RecordingTracer, given: tuple[Any, ...], ends: bool) -> None:
+        self._tracer = tracer
+        self._given = given
+        self._ends = ends
+
+    def __call__(self, function: Any) -> Any:
+        sdks = cast(Any, super(RecordingTracer, self._tracer)).start_as_current_span
+        return sdks(*self._given, self._ends)(function)
+
+    def __enter__(self) -> api.Span:
+        self._span = span = self._tracer.start_span(*self._given)
+        self._token = attach(api.set_span_in_context(span))
+        return span
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        detach(self._token)
+        span = self._span
+        if isinstance(error, Exception) and span.is_recording():
+            *_, record_exception, set_status = self._given
+            if record_exception:
+                span.record_exception(error)
+            if set_status:
+                span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+        if self._ends:
+            span.end()
 
 
 def _origin(parent: api.Span) -> int | None:

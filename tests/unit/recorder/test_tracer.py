@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -96,6 +98,49 @@ def test_a_span_is_what_the_sdk_would_have_made(provider: TracerProvider, flags:
     )  # fmt: skip
     assert mine.span_id != other.span_id
     assert "too late" not in (ours.attributes or {})
+
+
+@pytest.mark.parametrize("more", [{}, {"record_exception": False}, {"set_status_on_exception": False}])
+@pytest.mark.parametrize("error", [None, ValueError("no"), KeyboardInterrupt()])
+def test_a_current_span_is_what_the_sdks_would_be(
+    provider: TracerProvider, error: BaseException | None, more: dict[str, bool]
+) -> None:
+    seen = []
+    for tracer in _both(provider):
+        with (
+            pytest.raises(type(error)) if error is not None else nullcontext(),
+            tracer.start_as_current_span("name", kind=SpanKind.CLIENT, attributes={"a": 1}, **more) as span,
+        ):
+            assert trace.get_current_span() is span
+            span.set_attributes({"b": 2, "c": [1]})
+            if error is not None:
+                raise error
+        assert trace.get_current_span() is trace.INVALID_SPAN
+        assert isinstance(span, Span)
+        assert span.end_time is not None
+        said = [{**(event.attributes or {}), "exception.stacktrace": ""} for event in span.events]
+        seen.append((dict(span.attributes or {}), span.status.status_code, span.status.description, said))
+    assert seen[0] == seen[1]
+
+
+def test_a_span_may_stay_open_or_be_around_a_function(provider: TracerProvider) -> None:
+    made = []
+    for tracer in _both(provider):
+        with tracer.start_as_current_span("open", end_on_exit=False) as span:
+            pass
+        assert span.end_time is None
+        span.end()
+
+        @tracer.start_as_current_span("around")
+        def around() -> Any:
+            return trace.get_current_span()
+
+        @tracer.start_as_current_span("around later")
+        async def later() -> Any:
+            return trace.get_current_span()
+
+        made.append([(found.name, found.end_time is None) for found in (around(), asyncio.run(later()))])
+    assert made[0] == made[1] == [("around", False), ("around later", False)]
 
 
 def test_a_root_span_has_ids_of_its_own(provider: TracerProvider) -> None:
