@@ -14,12 +14,16 @@ from flux.gateway.http1 import REFUSED
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
+LARGEST = 2**63 - 1
+"""Longest body that a record has a number for; a client may claim more."""
+
+
 class BodyTooLarge(Exception):
-    """The body is longer than the limit; `size` is what is known of its length."""
+    """The body is longer than the limit; `size` is what is known of its length, LARGEST at most."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
-        self.size = size
+        self.size = min(size, LARGEST)
 
 
 class ClientGone(Exception):

@@ -203,19 +203,29 @@ class Connection:
             if self._writer.is_closing():
                 break
             self._received += len(data)
-            if data and protocol.resting:
-                data = begun + data
-                taken = await self._answered(data)
-                begun, data = b"", data[taken:]
-                if taken and plain.begun(data):  # pipelined: the rest of it comes with what is read next
-                    begun, data = data, b""
-                if not data or self._writer.is_closing():
-                    if begun:
-                        self.awaits_head()
-                    continue
-            if not protocol.over:
-                await protocol.handle(RawData(data))
+            begun = await self._take(begun + data)
         await protocol.handle(Closed())
+
+    async def _take(self, data: bytes) -> bytes:
+        """Answer the requests in what was read (nothing: the client's end). Gives back what has to wait for
+        the next read: the beginning of a plain request that came behind others.
+        """
+        protocol = self._protocol
+        while not protocol.over:
+            if data and protocol.resting:
+                taken = await self._answered(data)
+                data = data[taken:]
+                if self._writer.is_closing():
+                    break
+                if data and (data == b"\r" or (taken and plain.begun(data))):
+                    self.awaits_head()
+                    return data
+                if not data:
+                    break
+            await protocol.handle(RawData(data))
+            if not (data := protocol.left()):
+                break
+        return b""
 
     async def _answered(self, data: bytes) -> int:
         """Answer, here and now, the plain requests that `data` begins with; how many bytes they were."""
@@ -236,7 +246,7 @@ class Connection:
             if refused and (joining is None or len(refused) == MOST_AT_ONCE):
                 await self._refuse(refused)
                 refused = []
-            if joining is None:
+            elif joining is None:
                 scope = request.scope(self._protocol.client, self._protocol.server)
                 if scope["path"].startswith(self._streamed):
                     break

@@ -113,6 +113,7 @@ class Http1(H11Protocol):
         self._client = client
         self._inbox = Inbox()
         self._refusal: Refusal | None = None
+        self._left = b""
         self.over = False
 
     @property
@@ -124,6 +125,11 @@ class Http1(H11Protocol):
             and self.connection.their_state is h11.IDLE
             and not self.connection.trailing_data[0]
         )
+
+    def left(self) -> bytes:
+        """What came behind the request that has been answered: the next one begins with it. Once."""
+        left, self._left = self._left, b""
+        return left
 
     async def spawn_app(
         self, app: Any, config: Config, scope: Any, send: Callable[[Message | None], Awaitable[None]]
@@ -188,10 +194,23 @@ class Http1(H11Protocol):
             elif event is h11.PAUSED:
                 await self.can_read.clear()
                 await self.can_read.wait()
+                if self._part():
+                    return
             else:
                 if event is h11.NEED_DATA:
                     self._tell_what_is_missing()
                 return
+
+    def _part(self) -> bool:
+        """Part with what is behind the request that has been answered. False: it goes on here."""
+        data, ended = self.connection.trailing_data
+        if self.stream is not None or self.over or ended or self.connection.their_state is not h11.IDLE:
+            return False
+        self._left = data
+        self.connection = h11.Connection(
+            h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size
+        )
+        return True
 
     def _tell_what_is_missing(self) -> None:
         state = self.connection.their_state
