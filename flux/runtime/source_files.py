@@ -34,18 +34,18 @@ def walk(folder: Path, within: Path) -> list[str]:
             file that is too large or can't be read.
     """
     found: list[str] = []
-    boundary = os.path.realpath(within)
     if folder.is_symlink():
-        _check_link(folder, boundary)
+        _check_link(folder, within)
     try:
-        _walk(str(folder), boundary, (os.path.realpath(folder),), found)
+        _walk(str(folder), within, (str(folder),), found)
     except OSError as error:
         raise ConfigError(f"{error.filename or folder} can't be read: {error.strerror}.") from error
     found.sort()
     return found
 
 
-def _walk(folder: str, boundary: str, above: tuple[str, ...], found: list[str]) -> None:
+def _walk(folder: str, within: Path, above: tuple[str, ...], found: list[str]) -> None:
+    """Add the files of `folder`; `above` are the folders that a link in it may not lead to."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if is_left_out(entry.name):
@@ -54,15 +54,15 @@ def _walk(folder: str, boundary: str, above: tuple[str, ...], found: list[str]) 
                 raise ConfigError(f"{folder}: the name {entry.name!r} is not printable UTF-8.", "Rename it.")
             inner = above
             if entry.is_symlink():
-                real = _check_link(Path(entry.path), boundary)
+                real = _check_link(Path(entry.path), within)
                 if entry.is_dir():
-                    if real in above:
+                    if real in map(os.path.realpath, above):
                         raise ConfigError(
                             f"{entry.path} is a link to a folder that it lies in.", "Remove the link."
                         )
                     inner = (*above, real)
             if entry.is_dir():
-                _walk(entry.path, boundary, inner, found)
+                _walk(entry.path, within, inner, found)
             elif entry.is_file():
                 size = entry.stat().st_size
                 if size > LARGEST_FILE:
@@ -73,8 +73,8 @@ def _walk(folder: str, boundary: str, above: tuple[str, ...], found: list[str]) 
                 found.append(entry.path)
 
 
-def _check_link(link: Path, boundary: str) -> str:
-    real = os.path.realpath(link)
+def _check_link(link: Path, within: Path) -> str:
+    real, boundary = os.path.realpath(link), os.path.realpath(within)
     if real != boundary and not real.startswith(boundary + os.sep):
         raise ConfigError(
             f"{link} is a link that leads out of the functions folder, to {real}.", "Copy it in instead."
