@@ -32,21 +32,23 @@ class OwnPostgres:
         """The pid of its first process."""
         return int((self.flux_dir / "postgres/data/postmaster.pid").read_text().split()[0])
 
-    def processes(self) -> list[int]:
-        """The postmaster and all its children."""
-        children = Path(f"/proc/{self.postmaster}/task/{self.postmaster}/children").read_text().split()
-        return [self.postmaster, *map(int, children)]
-
     @contextlib.contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Every process of the server stands still: connections stay, answers don't come."""
-        frozen = []
+    def frozen(self) -> Iterator[list[int]]:
+        """Every process of the server stands still: connections stay, answers don't come. Gives their pids.
+
+        The postmaster comes first: while it stands, no other begins.
+        """
+        frozen = [self.postmaster]
         try:
-            for pid in self.processes():
+            os.kill(frozen[0], signal.SIGSTOP)
+            _await_stop(frozen[0])
+            for child in Path(f"/proc/{frozen[0]}/task/{frozen[0]}/children").read_text().split():
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGSTOP)
-                    frozen.append(pid)
-            yield
+                    os.kill(int(child), signal.SIGSTOP)
+                    frozen.append(int(child))
+            for pid in frozen:
+                _await_stop(pid)
+            yield frozen
         finally:
             for pid in frozen:
                 with contextlib.suppress(ProcessLookupError):  # it had ended before it was to freeze
@@ -55,13 +57,13 @@ class OwnPostgres:
     @contextlib.contextmanager
     def dead(self) -> Iterator[None]:
         """Every process of the server is killed, and nobody starts it again before the end of the block."""
-        pids = self.processes()
-        keeper = int(Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].split()[1])
-        os.kill(keeper, signal.SIGSTOP)
-        try:
+        with self.frozen() as pids:
+            keeper = int(Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].split()[1])
+            os.kill(keeper, signal.SIGSTOP)
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+        try:
             yield
         finally:
             os.kill(keeper, signal.SIGCONT)
@@ -103,3 +105,17 @@ async def eventually(ask: Callable[[], Awaitable[T]], holds: Callable[[T], bool]
             found = error
         assert time.monotonic() < deadline, f"still not so after {seconds} s: {found!r}"
         await asyncio.sleep(0.05)
+
+
+def _await_stop(pid: int, seconds: float = 30) -> None:
+    """Wait until a process that was sent SIGSTOP stands, or has ended."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return
+        if state in "TZX":
+            return
+        assert time.monotonic() < deadline, f"process {pid} does not stop: {state}"
+        time.sleep(0.001)

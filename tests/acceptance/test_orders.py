@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
@@ -40,8 +41,7 @@ def shop(postgres_url: str, _template: tuple[str, Callable[[str], None]]) -> Ite
     template, execute = _template
     name = f"{template}_{secrets.token_hex(4)}"
     execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-    url = postgres_url.replace("/postgres?", f"/{name}?")
-    assert name in url
+    url = urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
     folder = Path(tempfile.mkdtemp(prefix="flux-test-", dir="/tmp"))
     folder.chmod(0o755)
     root = folder / "orders"

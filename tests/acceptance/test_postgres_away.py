@@ -126,7 +126,10 @@ async def test_frozen_for_ten_seconds(alone: tuple[Project, OwnPostgres]) -> Non
                 for path in ("/write", "/careful", "/careful_py", "/push", "/write")
             ]
             refused = await asyncio.wait_for(asyncio.gather(*needing[:2], *needing[3:]), 5 + LATE)
-            assert {answer.status_code for answer in refused} == {504}
+            written, careful, *more = refused
+            assert {answer.status_code for answer in (written, *more)} == {504}
+            # It catches what its statement comes to, perhaps just before its own time is over.
+            assert careful.status_code == 504 or careful.json() != "written", careful.text
             assert time.monotonic() - began < 5 + LATE
             ready = await client.get("/_flux/ready")
             assert ready.json()["postgres"] is False
