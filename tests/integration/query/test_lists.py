@@ -94,7 +94,7 @@ async def test_sql_only_reads(reader: Reader, connection: Any) -> None:
     await connection.execute("CREATE TABLE t (a int)")
     with pytest.raises(QueryError, match="read-only"):
         await reader.sql("INSERT INTO t VALUES (1)")
-    with pytest.raises(QueryError, match="permission denied|must be superuser"):
+    with pytest.raises(QueryError, match=r"permission denied|must be superuser"):
         await reader.sql("COPY (SELECT 1) TO PROGRAM 'cat'")
     with pytest.raises(UsageError, match="one statement"):
         await reader.sql("SELECT 1; COMMIT; INSERT INTO t VALUES (1)")
