@@ -36,6 +36,10 @@ LINGER = 5.0
 """Seconds that a client may go on sending after its answer, so that the answer reaches it."""
 PIECE = 2**18
 """Bytes of an answer that are handed to the transport at once."""
+SMALL = 2**14
+"""Bytes of an answer that may be held for the next one."""
+MOST_HELD = 8
+"""Answers that leave together where requests came together and none was waited for."""
 MOST_AT_ONCE = 32
 """Requests of a flood that are answered before others have their turn."""
 _READ = 2**16
@@ -229,7 +233,7 @@ class Connection:
 
     async def _answered(self, data: bytes) -> int:
         """Answer, here and now, the plain requests that `data` begins with; how many bytes they were."""
-        most, at = self._config.h11_max_incomplete_size, 0
+        most, at, answered, more = self._config.h11_max_incomplete_size, 0, 0, False
         refused: list[tuple[Plain, Joining]] = []
         while at < len(data) and not self._writer.is_closing():
             if data.startswith(b"\r\n", at):  # what some send behind a body (RFC 9112, 2.2)
@@ -245,15 +249,17 @@ class Connection:
                 at = end
             if refused and (joining is None or len(refused) == MOST_AT_ONCE):
                 await self._refuse(refused)
-                refused = []
+                refused, more = [], False
             elif joining is None:
                 scope = request.scope(self._protocol.client, self._protocol.server)
                 if scope["path"].startswith(self._streamed):
                     break
                 self._busy()
-                await self._answer(scope, request.body)
                 at = end
-            if not refused and at < len(data):
+                answered += 1
+                more = at < len(data) and answered % MOST_HELD > 0
+                await self._answer(scope, request.body, hold=more)
+            if not refused and not more and at < len(data):
                 await asyncio.sleep(0)  # others' turn: nothing that was awaited need have taken time
         if refused:
             await self._refuse(refused)
@@ -276,8 +282,8 @@ class Connection:
             await self._answer(request.scope(self._protocol.client, self._protocol.server), request.body)
         await self._write(b"".join(parts), b"")
 
-    async def _answer(self, scope: dict[str, Any], body: bytes) -> None:
-        """Ask the application, and send what it says."""
+    async def _answer(self, scope: dict[str, Any], body: bytes, *, hold: bool = False) -> None:
+        """Ask the application, and send what it says; with `hold` once anything is waited for."""
         failed = False
         try:
             answer = await plain.ask(self._app, scope, body)
@@ -292,7 +298,10 @@ class Connection:
             log.error("a response could not be sent: %s", error)
             answer, last = plain.FAILED, True
             head = answer.head(date, last=last)
-        await self._write(head + answer.body if len(answer.body) < PIECE else head, answer.body)
+        if hold and not last and len(answer.body) < SMALL:
+            self._hold(head + answer.body)
+        else:
+            await self._write(head + answer.body if len(answer.body) < PIECE else head, answer.body)
         if last or self._context.terminated.is_set():
             self._shut()
 
@@ -303,11 +312,9 @@ class Connection:
             if not data:
                 self._flush()
             elif not self._held and data.startswith(b"HTTP/1.1 ") and data.endswith(b"\r\n\r\n"):
-                self._held = data
-                self._loop.call_soon(self._flush)
+                self._hold(data)
             else:
-                held, self._held = self._held, b""
-                await self._write(held + data if len(data) < PIECE else held, data)
+                await self._write(data if len(data) < PIECE else b"", data)
         elif isinstance(event, Updated):
             if event.idle:
                 self._rest()
@@ -317,7 +324,11 @@ class Connection:
             self._shut()
 
     async def _write(self, data: bytes, large: bytes) -> None:
-        """Write `data`, then `large` piece by piece where it is, no quicker than the client takes it."""
+        """Write what is held and `data`, then `large` piece by piece where it is, no quicker than the client
+        takes it.
+        """
+        held, self._held = self._held, b""
+        data = held + data if held else data
         try:
             if data:
                 self._writer.write(data)
@@ -343,6 +354,12 @@ class Connection:
     def _untaken(self) -> int:
         size: int = self._writer.transport.get_write_buffer_size()
         return size
+
+    def _hold(self, data: bytes) -> None:
+        """Write it with what follows in the same step, or after that."""
+        if not self._held:
+            self._loop.call_soon(self._flush)
+        self._held += data
 
     def _flush(self) -> None:
         held, self._held = self._held, b""

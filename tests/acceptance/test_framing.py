@@ -184,3 +184,18 @@ def test_series_of_requests_cut_anywhere_are_answered_alike(echo: Project) -> No
         "query", "SELECT sum(count)::int AS n FROM flux.executions WHERE path <> '/kind' OR path IS NULL"
     )
     assert row["n"] == 720 + len(series)
+
+
+def test_an_answer_does_not_wait_for_the_request_behind_it(project: Project) -> None:
+    project.typescript(
+        "gate",
+        "    const state = globalThis as unknown as { open?: boolean };\n"
+        "    if (input.open) state.open = true;\n"
+        "    while (!state.open) await ctx.sleep(20);\n"
+        "    return input;",
+    )
+    with beside_a_neighbour(project) as server, Raw(server) as client, Raw(server) as other:
+        client.send(get("/nowhere") + get("/nowhere/else") + post("/gate", b'{"waits":true}') + get("/last"))
+        assert [client.answer().status for _ in range(2)] == [404, 404]  # the third can't have ended
+        assert other.send(post("/gate", b'{"open":true}')).answer().status == 200
+        assert (client.answer().body, client.answer().status) == (b'{"waits":true}', 404)
