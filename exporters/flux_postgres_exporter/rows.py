@@ -68,28 +68,27 @@ _interned: dict[int, tuple[Resource, str]] = {}
 
 def encode(span: ReadableSpan) -> SpanRow:
     """The span as it stands now. One that has not ended has a duration of 0, and so has one whose clock was
-    set back before its end.
+    set back before its end. The attributes of one that has may be the span's own: they are not to be changed.
     """
-    context = span.context
-    parent = span.parent
-    start = span.start_time or 0
-    end = span.end_time
-    status = span.status
-    scope = span.instrumentation_scope
+    # Past the properties: each is a call, and those of the last three wrap and copy.
+    context: Any = span._context
+    parent, status, scope = span._parent, span._status, span._instrumentation_scope
+    start, end = span._start_time or 0, span._end_time
     state = context.trace_state
-    # The properties of these three wrap and copy; the SDK's own containers have a cheap copy and a length.
     attributes, events, links = span._attributes, span._events, span._links
     return (
         f"{context.span_id:016x}",
         f"{context.trace_id:032x}",
         None if parent is None else f"{parent.span_id:016x}",
-        span.name,
-        span.kind._value_,
+        span._name,
+        span._kind._value_,
         start,
         0 if end is None else max(end - start, 0),
         status.status_code._value_,
         status.description,
-        _plain(attributes),
+        attributes._dict
+        if type(attributes) is BoundedAttributes and attributes._immutable
+        else _plain(attributes),
         [[event.name, event.timestamp, _plain(event.attributes)] for event in span.events]
         if events
         else None,
@@ -105,7 +104,7 @@ def encode(span: ReadableSpan) -> SpanRow:
         if links
         else None,
         None if scope is None else scope.name,
-        resource_id(span.resource),
+        resource_id(span._resource),
         None if scope is None else scope.version or None,
         None if scope is None else scope.schema_url or None,
         state.to_header() if state else None,

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -42,6 +43,7 @@ _KEYS = {
 _DIRECTIONS = {"asc": " ASC", "desc": " DESC"}
 _NULLS = {"first": " NULLS FIRST", "last": " NULLS LAST"}
 _DEPTH = 20
+_SCALARS = frozenset({str, int, bool, Decimal, type(None)})
 
 _Object = dict[str, msgspec.Raw]
 _read_object = msgspec.json.Decoder(_Object)
@@ -58,6 +60,17 @@ class Query(msgspec.Struct, frozen=True):
     table: str
 
 
+class _OneRow(msgspec.Struct, forbid_unknown_fields=True):
+    """The commonest of all: one row, nothing else said."""
+
+    table: str
+    operation: Literal["insert"]
+    data: dict[str, Any]
+
+
+_read_one_row = msgspec.json.Decoder(_OneRow, float_hook=Decimal)
+
+
 def build(arguments: bytes) -> Query:
     """SQL for the arguments of db.query.
 
@@ -68,6 +81,8 @@ def build(arguments: bytes) -> Query:
     Raises:
         Refused: `invalid_parameter`: something in it is unknown, missing or of the wrong kind; says where.
     """
+    if b'"insert"' in arguments and (query := _one_row(arguments)) is not None:
+        return query
     spec = {
         key: value
         for key, value in _object(msgspec.Raw(arguments), "the query").items()
@@ -84,6 +99,24 @@ def build(arguments: bytes) -> Query:
             raise _unknown("key", key, {"table", "operation", *_KEYS[operation]})
     name = _table(table)
     return Query(*_Statement(spec).build(operation, name), operation.upper(), table)
+
+
+def _one_row(arguments: bytes) -> Query | None:
+    """What `build` makes of an _OneRow whose values are scalars, in one reading; None where it is none."""
+    try:
+        asked = _read_one_row.decode(arguments)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    params = list(asked.data.values())
+    if not asked.table or not params or not _SCALARS.issuperset(map(type, params)):
+        return None
+    return Query(_insert_one(asked.table, tuple(asked.data)), params, "INSERT", asked.table)
+
+
+@lru_cache(maxsize=1024)
+def _insert_one(table: str, columns: tuple[str, ...]) -> str:
+    values = ", ".join(f"${number}" for number in range(1, len(columns) + 1))
+    return f"INSERT INTO {_table(table)} ({_names(columns, 'data')}) VALUES ({values}) RETURNING *"
 
 
 class _Statement:

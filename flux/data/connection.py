@@ -11,7 +11,7 @@ flux.data.session and flux.data.transaction.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
@@ -90,6 +90,8 @@ class Connection(asyncpg.Connection):
     """The pool's schema epoch that the cached statements belong to."""
     default_isolation: str
     """Of a transaction that names none."""
+    described: dict[str, dict[str, Any]]
+    """What the instrumentor says of a statement on its span; flux.data.instrument keeps it here."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -97,6 +99,7 @@ class Connection(asyncpg.Connection):
         self.residue = Residue.NONE
         self.epoch = 0
         self.default_isolation = "read committed"
+        self.described = {}
         self._pending: _Run | None = None
         self._shapes: dict[str, tuple[object, Shape]] = {}
         self._context_statement: Any = None
@@ -205,24 +208,19 @@ class Connection(asyncpg.Connection):
         else:
             _ASYNCPG._process_log_message(self, fields, last_query)
 
-    async def _do_execute(
-        self,
-        query: str,
-        executor: Callable[..., Awaitable[Any]],
-        timeout: float | None,
-        *rest: Any,
-        **more: Any,
+    async def _execute(
+        self, query: str, args: Sequence[Any], limit: int, timeout: float | None, **more: Any
     ) -> Any:
         """asyncpg's one way to execute a prepared statement. `run` has set `_pending`; anything else passes
         through."""
         pending, self._pending = self._pending, None
         if pending is None:
-            return await _ASYNCPG._do_execute(self, query, executor, timeout, *rest, **more)
+            return await _ASYNCPG._execute(self, query, args, limit, timeout, **more)
         await self._answer(query, pending)
         span = trace.get_current_span()
         if span is not pending.outer and span.is_recording():
             _describe(span, pending)
-        return pending.answer.rows, None
+        return pending.answer.rows
 
     async def _answer(self, query: str, pending: _Run) -> None:
         """Prepare, send and take the answer. An error is kept in it: raising it here would cost the span a

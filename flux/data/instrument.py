@@ -11,11 +11,16 @@ import os
 from typing import Any
 
 from opentelemetry.instrumentation import _semconv
+from opentelemetry.instrumentation import asyncpg as instrumentation
 from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
 from opentelemetry.trace import TracerProvider
 
 from flux.data import hook
+from flux.data.connection import Connection
 
+_MOST_DESCRIBED = 1000
+_INSTRUMENTATION: Any = instrumentation
+_describe: Any = _INSTRUMENTATION._hydrate_span_from_args
 _OPT_IN = "OTEL_SEMCONV_STABILITY_OPT_IN"
 
 
@@ -50,6 +55,7 @@ def instrument_asyncpg(tracer_provider: TracerProvider | None = None) -> None:
     # The opt-in is read once per process: another instrumentation may have done so before it said `database`.
     if instrumentor._semconv_opt_in_mode is _semconv._StabilityMode.DEFAULT:
         instrumentor._semconv_opt_in_mode = _semconv._StabilityMode.DATABASE
+    _INSTRUMENTATION._hydrate_span_from_args = _described
     hook.install_around(tracer_provider)
 
 
@@ -57,9 +63,26 @@ def uninstrument_asyncpg() -> None:
     """Take all of it back."""
     if hook.installed():
         hook.remove_around()
+        _INSTRUMENTATION._hydrate_span_from_args = _describe
         instrumentor = _instrumentor()
         instrumentor.uninstrument()
         hook.remove_inside()
+
+
+def _described(connection: Any, query: str, parameters: Any, **more: Any) -> dict[str, Any]:
+    """The instrumentor's attributes of a statement. Those of one sent before on the same connection of ours
+    are the same: a copy of them, for the span to have.
+    """
+    if parameters is not None or type(connection) is not Connection:
+        made: dict[str, Any] = _describe(connection, query, parameters, **more)
+        return made
+    known = connection.described
+    found = known.get(query)
+    if found is None:
+        if len(known) >= _MOST_DESCRIBED:
+            known.clear()
+        found = known[query] = _describe(connection, query, None, **more)
+    return found.copy()
 
 
 def _instrumentor() -> Any:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -98,16 +97,20 @@ class Session:
         self._pooled = pooled
         self._deadline = deadline
         self._now_ns = now_ns
+        self._prefixed: bytes | None = None
         self._transactions: dict[int, Transaction] = {}
         self._closed = False
 
-    @cached_property
+    @property
     def _context(self) -> str:
         return context.context(self._request_id, self._day)
 
-    @cached_property
+    @property
     def _prefix(self) -> bytes:
-        return context.prefix(self._context)
+        prefix = self._prefixed
+        if prefix is None:
+            prefix = self._prefixed = context.prefix(self._context)
+        return prefix
 
     async def perform(self, call: HostCall) -> Outcome:
         """Do a db.* call, or queue.push with `tx`.

@@ -87,16 +87,19 @@ class Journal:
                 self.write(Resource(row[rows.RESOURCE], rows.resource_json(span.resource.attributes)), {})
                 self._resources.add(row[rows.RESOURCE])
             if self.redaction.paths:
-                self._withhold_query(row[rows.ATTRIBUTES])
+                attributes = self._withhold_query(row[rows.ATTRIBUTES])
+                row = (*row[: rows.ATTRIBUTES], attributes, *row[rows.ATTRIBUTES + 1 :])
             encoded.append(row)
         return encoded
 
-    def _withhold_query(self, attributes: dict[str, Any]) -> None:
-        query, full = attributes.get("url.query"), attributes.get("url.full")
+    def _withhold_query(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        kept = {**attributes}
+        query, full = kept.get("url.query"), kept.get("url.full")
         if isinstance(query, str):
-            attributes["url.query"] = self.redaction.query(query)
+            kept["url.query"] = self.redaction.query(query)
         if isinstance(full, str):
-            attributes["url.full"] = self.redaction.url(full)
+            kept["url.full"] = self.redaction.url(full)
+        return kept
 
     def _seal(self, originals: Originals) -> None:
         for struct, values in originals.values():

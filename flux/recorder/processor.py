@@ -17,7 +17,6 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SynchronousMultiSpanProc
 from flux import semconv
 from flux.errors import SpoolError
 from flux.recorder.context import CALL_KEY, EXECUTION_KEY
-from flux.recorder.execution import Execution
 from flux.recorder.recorder import Recorder
 
 log = logging.getLogger(__name__)
@@ -44,16 +43,15 @@ class RecordProcessor(SynchronousMultiSpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Note whose span it is; stamp it with the number of the host call it is in."""
         context = get_current() if parent_context is None else parent_context
-        execution = cast("Execution | None", context.get(EXECUTION_KEY))
+        execution: Any = context.get(EXECUTION_KEY)
         if execution is None or execution.ended:
             self._loose.add(span.context.span_id)
         else:
             execution.track(span)
-            seq = context.get(CALL_KEY)
+            seq: Any = context.get(CALL_KEY)
             if seq is not None:
-                number = cast(int, seq)
-                span.set_attribute(semconv.FLUX_CALL, number)
-                execution.call_span(number, f"{span.context.span_id:016x}")
+                span.set_attribute(semconv.FLUX_CALL, seq)
+                execution.call_span(seq, f"{span.context.span_id:016x}")
         for processor in self._span_processors:
             processor.on_start(span, parent_context=parent_context)
 

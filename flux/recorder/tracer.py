@@ -13,16 +13,17 @@ attribute values, links) takes the SDK's way.
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from time import time_ns
 from typing import Any, cast
 
 from opentelemetry import trace as api
 from opentelemetry.attributes import BoundedAttributes
-from opentelemetry.context import Context, attach, detach
+from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.sdk.trace import Span, Tracer
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace.propagation import _SPAN_KEY as SPAN_KEY
 from opentelemetry.util import types
 
 from flux.recorder.context import now_in
@@ -32,6 +33,10 @@ _RECORDED = TraceFlags(TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID)
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _NO_STATE = api.TraceState()
 _UNSET = Status(StatusCode.UNSET)
+_RANDOM = int(TraceFlags.RANDOM_TRACE_ID)
+_UNBOUNDED = dict(BoundedAttributes(immutable=False).__dict__)
+_identity: Any = tuple.__new__
+"""Makes a SpanContext of its members and its validity, which is known here."""
 
 
 REMOTE_PARENT = 0x100
@@ -51,7 +56,7 @@ class RecordedSpan(Span):
 
     def set_attribute(self, key: str, value: Any) -> None:
         """As the SDK's; a plain value is not cleaned again."""
-        attributes = cast(BoundedAttributes, self._attributes)
+        attributes: Any = self._attributes
         if type(value) in _PLAIN and self._end_time is None and not attributes._immutable:
             attributes._dict[key] = value
         else:
@@ -64,12 +69,13 @@ class RecordedSpan(Span):
 
     def end(self, end_time: int | None = None) -> None:
         """As the SDK's; the processor gets this span and not a copy, unless others listen."""
-        processor = cast(Any, self._span_processor)
+        processor: Any = self._span_processor
         if self._end_time is not None or processor._span_processors:
             super().end(self._now() if end_time is None else end_time)
             return
         self._end_time = self._now() if end_time is None else end_time
-        cast(BoundedAttributes, self._attributes)._immutable = True
+        attributes: Any = self._attributes
+        attributes._immutable = True
         processor.on_end(self)
 
     def add_event(self, name: str, attributes: types.Attributes = None, timestamp: int | None = None) -> None:
@@ -78,7 +84,7 @@ class RecordedSpan(Span):
 
     def _now(self) -> int:
         execution = self.__dict__.get("flux_execution")
-        return time_ns() if execution is None else cast(int, execution.now())
+        return time_ns() if execution is None else execution.now()
 
 
 class RecordingTracer(Tracer):
@@ -104,46 +110,46 @@ class RecordingTracer(Tracer):
         set_status_on_exception: bool = True,
     ) -> api.Span:
         """Start a span; see `Tracer.start_span`. A dict of plain attributes is taken over, not copied."""
-        around = api.get_current_span(context)
+        within = get_current() if context is None else context
+        around: Any = within.get(SPAN_KEY)
+        if type(around) is not RecordedSpan:
+            around = api.get_current_span(within)
         if start_time is None:
-            start_time = now_in(context)
+            start_time = now_in(within)
         if links or (attributes and not _PLAIN.issuperset(map(type, attributes.values()))):
             made = super().start_span(
                 name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
             )
-            made.__dict__["origin_flags"] = _origin(around)
+            made.__dict__["origin_flags"] = _origin(around, around.get_span_context())
             if isinstance(made, Span):
                 made.__class__ = RecordedSpan  # it ends in its execution's time as the others do
             return made
+        span: Any = object.__new__(RecordedSpan)
+        own = span.__dict__
+        own.update(self._prototype or self._make_prototype())
         parent: SpanContext | None = around.get_span_context()
         if parent is None or not parent.is_valid:
             parent = None
-            where = SpanContext(
-                random.getrandbits(128) or 1, random.getrandbits(64) or 1, False, _RECORDED, _NO_STATE
-            )
+            trace_id, flags, state = random.getrandbits(128) or 1, _RECORDED, _NO_STATE
         else:
-            flags = _RECORDED if parent.trace_flags & TraceFlags.RANDOM_TRACE_ID else _SAMPLED
-            where = SpanContext(
-                parent.trace_id, random.getrandbits(64) or 1, False, flags, parent.trace_state
-            )
-        span = cast(Any, object.__new__(RecordedSpan))
-        own = span.__dict__
-        own.update(self._prototype or self._make_prototype())
+            own["origin_flags"] = _origin(around, parent)
+            trace_id, flags, state = parent.trace_id, parent.trace_flags, parent.trace_state
+            flags = _RECORDED if flags & _RANDOM else _SAMPLED
+        identity = trace_id, random.getrandbits(64) or 1, False, flags, state, True
         own["_name"] = name
-        own["_context"] = where
+        own["_context"] = _identity(SpanContext, identity)
         own["_parent"] = parent
         own["_kind"] = kind
-        own["_lock"] = threading.Lock()
+        own["_lock"] = Lock()
         own["_attributes"] = _bounded({} if attributes is None else attributes)
         own["_events"] = []
         own["_links"] = []
         own["_record_exception"] = record_exception
         own["_set_status_on_exception"] = set_status_on_exception
         own["_start_time"] = start_time
-        if parent is not None:
-            own["origin_flags"] = _origin(around)
-        cast(Any, self.span_processor).on_start(span, parent_context=context)
-        return cast(api.Span, span)
+        processor: Any = self.span_processor
+        processor.on_start(span, parent_context=within)
+        return span  # type: ignore[no-any-return]
 
     def start_as_current_span(
         self,
@@ -222,9 +228,8 @@ class _Current:
             span.end()
 
 
-def _origin(parent: api.Span) -> int | None:
-    """`origin_flags` of a child of `parent`."""
-    where = parent.get_span_context()
+def _origin(parent: api.Span, where: SpanContext) -> int | None:
+    """`origin_flags` of a child of `parent`, whose context is `where`."""
     if where.is_remote:
         return where.trace_flags | REMOTE_PARENT
     inherited = getattr(parent, "origin_flags", None)
@@ -232,6 +237,10 @@ def _origin(parent: api.Span) -> int | None:
 
 
 def _bounded(attributes: Mapping[str, Any]) -> BoundedAttributes:
-    made = BoundedAttributes(immutable=False)
-    made._dict = attributes if isinstance(attributes, dict) else dict(attributes)
-    return made
+    """Attributes that nothing bounds, as the SDK makes them."""
+    made: Any = object.__new__(BoundedAttributes)
+    own = made.__dict__
+    own.update(_UNBOUNDED)
+    own["_dict"] = attributes if isinstance(attributes, dict) else dict(attributes)
+    own["_lock"] = Lock()
+    return made  # type: ignore[no-any-return]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
@@ -120,6 +121,40 @@ def test_filters(filters: dict[str, Any], condition: str, params: list[Any]) -> 
         f'SELECT * FROM "t" WHERE {condition}',
         params,
     )
+
+
+@pytest.mark.parametrize("table", ["notes", "my.notes", r"odd \" name", "a.b.c", "", "\\ud800"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        '{"a": 1, "b": "two", "c": true, "d": null}',
+        '{"a": 1.0, "b": 1e400, "c": -0, "d": -0.0, "e": 0.1000}',
+        f'{{"a": {2**63}, "b": -{2**64}, "c": {10**40}}}',
+        '{"a": 1, "b": 2, "a": 3}',
+        '{"a": "\\u0000\\u00e9\\ud83d\\ude00 \u00e9"}',
+        '{"a": "\\ud800"}',
+        '{"\\ud800": 1}',
+        '{"": 1}',
+        '{"a": [1, 2], "b": {"c": 1.50}}',
+        '{"a": {"$bytea": "AA=="}}',
+        "{}",
+        "[]",
+        '[{"a": 1}]',
+        "null",
+        "7",
+    ],
+)
+def test_one_row_is_read_at_once_and_comes_to_the_same(table: str, data: str) -> None:
+    def built(more: str) -> tuple[Any, ...]:
+        document = f'{{"table": "{table}", "operation": "insert", "data": {data}{more}}}'
+        try:
+            query = build(document.encode())
+        except (Refused, msgspec.DecodeError) as error:
+            return type(error), str(error)
+        values = [(type(value).__name__, repr(value), getattr(value, "text", None)) for value in query.params]
+        return query.text, values, query.operation, query.table
+
+    assert built("") == built(', "returning": null')
 
 
 def test_the_same_shape_gives_the_same_text() -> None:
