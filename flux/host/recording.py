@@ -31,6 +31,13 @@ log = logging.getLogger("flux.host")
 MOST_CALLS = 100_000
 """Host calls of one execution; one more ends it. They are all held until it ends."""
 
+MOST_PAYLOAD = 128 * 2**20
+"""Bytes that the record of one execution keeps of its calls' arguments and results; more ends it. Whoever
+drains it holds them all until it ends.
+"""
+MOST_HELD = 4 * 2**20
+"""Of them, bytes that are kept in memory before the next call is written like one that leaves."""
+
 _TRACER = trace.get_tracer("flux.function")
 _LEVELS: Final = {"debug": "debug", "info": "info", "warn": "warn", "warning": "warn", "error": "error"}
 _ALWAYS_LEAVES: Final = frozenset({"fetch", "invoke", "db.commit"})
@@ -74,7 +81,7 @@ class Recording:
     async def perform(self, call: HostCall) -> Outcome:
         """Record `call`, do it, record what came of it. See Host.perform.
 
-        Raises FunctionError at the call after MOST_CALLS: the execution is to end.
+        Raises FunctionError at the call after MOST_CALLS, or beyond MOST_PAYLOAD: the execution is to end.
 
         An effect's intent is on disk before `inner` is asked. A cancelled call stays open in the record
         (`abandoned` once the execution ends). An exception out of `inner` is Flux's own fault; it becomes the
@@ -91,8 +98,9 @@ class Recording:
                 "TooManyCalls", f"The function made more than {MOST_CALLS} host calls in one execution."
             )
         self._seen.add(call.n)
+        self._see_that_it_fits()
         execution.start(call, place.span_id)
-        if leaves(call):
+        if execution.held > MOST_HELD or leaves(call):
             try:
                 execution.intend(call)
             except SpoolError as error:
@@ -107,6 +115,7 @@ class Recording:
         finally:
             detach(token)
         execution.finish(call, outcome)
+        self._see_that_it_fits()
         return outcome
 
     def notify(self, call: HostCall) -> None:
@@ -152,6 +161,15 @@ class Recording:
             return
         fields = bytes(line.fields) if isinstance(line.fields, Raw) else None
         self._execution.log(call, _LEVELS.get(line.level, "info"), line.message, fields, span_id)
+
+    def _see_that_it_fits(self) -> None:
+        if self._execution.payload > MOST_PAYLOAD:
+            raise FunctionError(
+                "TooMuchPayload",
+                f"The function's host calls passed more than {MOST_PAYLOAD // 2**20} MiB in one execution, "
+                'all of which would be recorded. Do the work in several jobs, or set `"record": "none"` in '
+                "its flux.json.",
+            )
 
     def _refused(self, kind: str, message: str) -> Outcome:
         return Outcome(error=CallError(kind, message), now_ns=self._clock())

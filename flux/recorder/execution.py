@@ -32,6 +32,7 @@ class Execution:
         request_id, day, trace_id: its identity. record: `all`, `errors` or `none`. arrival: how it began
         (redacted).
         ended: whether its End is in the spool; afterwards nothing is taken any more.
+        payload: bytes of calls' arguments and results that are kept. held: of them, those in memory.
     """
 
     __slots__ = (
@@ -55,6 +56,8 @@ class Execution:
         "arrival",
         "day",
         "ended",
+        "held",
+        "payload",
         "record",
         "request_id",
         "trace_id",
@@ -69,6 +72,7 @@ class Execution:
         self.trace_id = arrival.trace_id
         self.record = arrival.record
         self.ended = False
+        self.payload = self.held = 0
         self._began = journal.ticks()
         self._timeline = arrival.started_ns - self._began
         self._next = 1
@@ -112,6 +116,7 @@ class Execution:
         )
         if arguments is not call.arguments and size is None:
             original(self._originals, record, "arguments", call.arguments)
+        self._weigh(kept)
         self._open[seq] = (record, journal.ticks())
 
     def intend(self, call: HostCall) -> None:
@@ -130,6 +135,7 @@ class Execution:
             self._originals.pop(id(line), None)
         self._done = []
         self._logs = []
+        self.held = 0
         record.arguments = b""  # stands in the Intent; the drain takes it from there
         record.sealed = None
 
@@ -311,6 +317,11 @@ class Execution:
         record.result, record.result_size = cut(kept, redaction)
         if kept is not result and record.result_size is None:
             original(self._originals, record, "result", result)
+        self._weigh(record.result)
+
+    def _weigh(self, kept: bytes) -> None:
+        self.payload += len(kept)
+        self.held += len(kept)
 
     def _release(self, span: Span) -> None:
         """A span turned out to be the root of another execution (a nested one)."""

@@ -59,6 +59,7 @@ class Run(msgspec.Struct, eq=False):
         sent: whether the guest knows of it.
         last: the number of its last call or note.
         open: its calls without an outcome, by number, with the sizes of their arguments.
+        failed: whether it was ended from here, not by the guest.
         settled: done when its handler has settled and no call is open; None before someone waits for that.
     """
 
@@ -69,6 +70,7 @@ class Run(msgspec.Struct, eq=False):
     deadline: float
     due: float
     sent: bool = False
+    failed: bool = False
     last: int = 0
     open: dict[int, tuple[asyncio.Task[None], int]] = {}
     settled: asyncio.Future[None] | None = None
@@ -127,8 +129,9 @@ class InFlight:
         self._connection.write(frame(head, invocation.body + given if given else invocation.body))
 
     async def settle(self, run: Run) -> None:
-        """The handler has settled: wait for the calls it left open, until `cut_off`."""
-        if run.open:
+        """The handler has settled: wait for the calls it left open, until `cut_off`. An invocation that was
+        ended from here leaves none that it waits for."""
+        if run.open and not run.failed:
             run.settled = self._loop.create_future()
             await run.settled
 
@@ -140,6 +143,7 @@ class InFlight:
     def fail(self, run: Run, error: FluxError) -> None:
         """End an invocation without the guest."""
         if not run.answer.done():
+            run.failed = True
             self._withdraw(run)
             run.answer.set_exception(error)
 
