@@ -25,7 +25,7 @@ from hypercorn.utils import parse_socket_addr
 from flux.gateway import plain
 from flux.gateway.deadline import Deadline
 from flux.gateway.flood import Flood, Joining
-from flux.gateway.http1 import MOST_FIELDS, Http1
+from flux.gateway.http1 import MOST_FIELDS, REFUSED, Http1, Refusal
 from flux.gateway.plain import Plain
 
 log = logging.getLogger("flux.gateway")
@@ -154,6 +154,15 @@ class Connection:
         if self._awaited == "body":
             self._awaited = None
             self._deadline.off()
+
+    async def refuse(self, refusal: Refusal) -> None:
+        """Answer what never became a request, and end."""
+        self._busy()
+        scope = Plain("", b"", [], b"").scope(self._protocol.client, self._protocol.server)
+        scope["extensions"][REFUSED] = refusal
+        head, content, _ = await self._asked(scope, b"", last=True)
+        await self._write(head + content, b"")
+        self.linger()
 
     def linger(self) -> None:
         """All is said, but the client still sends: half-close, and read on for a moment without looking."""
@@ -284,26 +293,28 @@ class Connection:
 
     async def _answer(self, scope: dict[str, Any], body: bytes, *, hold: bool = False) -> None:
         """Ask the application, and send what it says; with `hold` once anything is waited for."""
-        failed = False
+        head, content, last = await self._asked(scope, body, last=False)
+        if hold and not last and len(content) < SMALL:
+            self._hold(head + content)
+        else:
+            await self._write(head + content if len(content) < PIECE else head, content)
+        if last or self._context.terminated.is_set():
+            self._shut()
+
+    async def _asked(self, scope: dict[str, Any], body: bytes, *, last: bool) -> tuple[bytes, bytes, bool]:
+        """The answer's head and body, and whether the connection ends with it; `last`: it does anyway."""
         try:
             answer = await plain.ask(self._app, scope, body)
         except Exception:
             log.exception("a request failed inside Flux")
-            answer, failed = plain.FAILED, True
-        last = failed or self._context.terminated.is_set()
+            answer, last = plain.FAILED, True
+        last = last or self._context.terminated.is_set()
         date = self._dates.at(time.time())
         try:
-            head = answer.head(date, last=last)
+            return answer.head(date, last=last), answer.body, last
         except plain.Unsendable as error:
             log.error("a response could not be sent: %s", error)
-            answer, last = plain.FAILED, True
-            head = answer.head(date, last=last)
-        if hold and not last and len(answer.body) < SMALL:
-            self._hold(head + answer.body)
-        else:
-            await self._write(head + answer.body if len(answer.body) < PIECE else head, answer.body)
-        if last or self._context.terminated.is_set():
-            self._shut()
+            return plain.FAILED.head(date, last=True), plain.FAILED.body, True
 
     async def _tell(self, event: Event) -> None:
         """What the protocol has to say; a response's head waits for what follows it in the same step."""

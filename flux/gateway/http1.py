@@ -50,6 +50,10 @@ class Client(Protocol):
         """The body that was awaited is complete."""
         ...
 
+    async def refuse(self, refusal: Refusal) -> None:
+        """Answer what never became a request, and end."""
+        ...
+
     def linger(self) -> None:
         """All is said, but the client still sends: half-close, and read on for a moment without looking."""
         ...
@@ -292,8 +296,7 @@ class Http1(H11Protocol):
     async def _refuse(self, status: int, kind: str, message: str) -> None:
         """Answer what never became a request."""
         self.over = True
-        request = Request(STREAM_ID, [], "1.1", "", b"", self.connection_state)
-        await self._open((status, kind, message), request)
+        await self._client.refuse((status, kind, message))
 
     async def _stop_reading(self, refusal: Refusal) -> None:
         """The body of the request that is being read will not be had."""
