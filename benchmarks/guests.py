@@ -21,8 +21,9 @@ import uvloop
 from flux.record.call import HostCall, Outcome
 from flux.runtime.deno import DenoLauncher
 from flux.runtime.deployment import Deployment
+from flux.runtime.deployment_guest import DeploymentGuest
 from flux.runtime.engine import Invocation
-from flux.runtime.pool import DeploymentGuest, Launcher, SubprocessEngine
+from flux.runtime.pool import Launcher, SubprocessEngine
 from flux.runtime.python import PythonLauncher
 
 IN_FLIGHT, ROUNDS, INVOCATIONS, CALLS = 16, 7, 2000, 3

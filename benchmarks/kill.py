@@ -26,8 +26,9 @@ from flux.errors import DeadlineExceeded, GuestDied
 from flux.record.call import HostCall, Outcome
 from flux.runtime.deno import DenoLauncher
 from flux.runtime.deployment import Deployment
+from flux.runtime.deployment_guest import DeploymentGuest
 from flux.runtime.engine import Invocation
-from flux.runtime.pool import DeploymentGuest, Launcher, SubprocessEngine
+from flux.runtime.pool import Launcher, SubprocessEngine
 from flux.runtime.python import PythonLauncher
 
 TIMEOUT, ALLOWED_MS = 0.15, 50.0

@@ -24,6 +24,7 @@ from flux.runtime.ending import Ending
 from flux.runtime.engine import Invocation, Reply
 from flux.runtime.frames import Header, encode
 from flux.runtime.inflight import InFlight, Run
+from flux.runtime.milestones import MILESTONES, Milestones
 from flux.runtime.obituary import died
 from flux.runtime.pulse import PONG_WITHIN, Pulse
 from flux.runtime.stderr import Stderr
@@ -61,9 +62,10 @@ class GuestProcess:
         self._memory_mb = 0
         self._stderr = Stderr(on_line)
         self._loop = asyncio.get_running_loop()
+        self._milestones = Milestones()
         takers: dict[str, Taker] = {
             "pong": self._take_pong,
-            **dict.fromkeys(("booted", "ready", "failed"), self._take_milestone),
+            **dict.fromkeys(MILESTONES, self._milestones.take),
         }
         self._connection = Connection(takers=takers, breach=self.kill, lost=self._lost)
         self._inflight = InFlight(name, self._connection)
@@ -74,7 +76,6 @@ class GuestProcess:
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = math.inf
         self._idle: asyncio.Future[None] | None = None
-        self._milestone: asyncio.Future[Header] | None = None
         self._reason: str | None = None
         self._ending: Ending = "exit"
         self._dead = False
@@ -115,7 +116,7 @@ class GuestProcess:
         loop = asyncio.get_running_loop()
         process = cls(name, popen, on_line)
         process._reaper = loop.create_task(process._reap(), name=f"reap {name}")
-        booted = process._expect()
+        booted = process._milestones.next()
         try:
             assert popen.stderr is not None
             await loop.connect_read_pipe(lambda: process._stderr, popen.stderr)
@@ -158,7 +159,7 @@ class GuestProcess:
         self.deployment = deployment
         self._bundle = str(bundle)
         self._inflight.loaded(deployment, self._bundle)
-        ready = self._expect()
+        ready = self._milestones.next()
         self._connection.write(encode({"t": "start", **header}))
         try:
             answer = await asyncio.wait_for(ready, timeout)
@@ -343,23 +344,6 @@ class GuestProcess:
     def _take_pong(self, header: Header, body: bytes) -> None:
         self._pulse.pong()
 
-    def _take_milestone(self, header: Header, body: bytes) -> None:
-        milestone, self._milestone = self._milestone, None
-        if milestone is None:
-            raise RuntimeFault(f"a `{header['t']}` that nothing asked for")
-        if not milestone.done():
-            milestone.set_result(header)
-
-    def _expect(self) -> asyncio.Future[Header]:
-        """The future of the next milestone frame (booted, ready or failed); fails at once where the process
-        is dead."""
-        milestone: asyncio.Future[Header] = self._loop.create_future()
-        if self._dead:
-            milestone.set_exception(self._death())
-        else:
-            self._milestone = milestone
-        return milestone
-
     def _want(self, kind: str, header: Header) -> None:
         if header["t"] != kind:
             self.kill(f"it broke the protocol: `{header['t']}` instead of `{kind}`")
@@ -397,9 +381,7 @@ class GuestProcess:
             return
         self._dead = True
         self._set_alarm(math.inf)
-        milestone, self._milestone = self._milestone, None
-        if milestone is not None and not milestone.done():
-            milestone.set_exception(self._death())
+        self._milestones.end(self._death())
         self._inflight.die(self._death)
         self._connection.close()
         callbacks, self._on_death = self._on_death, []

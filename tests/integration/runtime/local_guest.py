@@ -13,8 +13,9 @@ import orjson
 from flux.record.call import CallError, HostCall, Outcome
 from flux.runtime.deno import DenoLauncher
 from flux.runtime.deployment import Deployment
+from flux.runtime.deployment_guest import DeploymentGuest
 from flux.runtime.engine import Invocation, Reply
-from flux.runtime.pool import DeploymentGuest, Launcher, SubprocessEngine
+from flux.runtime.pool import Launcher, SubprocessEngine
 
 NOW = 1_700_000_000_000_000_000
 """Nanoseconds: 2023-11-14T22:13:20Z."""

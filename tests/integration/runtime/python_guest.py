@@ -14,8 +14,9 @@ from typing import Any
 from flux.errors import FunctionError
 from flux.record.call import CallError, HostCall, Outcome
 from flux.runtime.deployment import Deployment
+from flux.runtime.deployment_guest import DeploymentGuest
 from flux.runtime.engine import Invocation, Reply
-from flux.runtime.pool import DeploymentGuest, SubprocessEngine
+from flux.runtime.pool import SubprocessEngine
 from flux.runtime.python import PythonLauncher
 
 NOW = 1_700_000_000_000_000_000

@@ -12,7 +12,8 @@ import pytest
 
 from flux.errors import FunctionError, RuntimeFault
 from flux.record.call import HostCall, Outcome
-from flux.runtime.pool import DeploymentGuest, SubprocessEngine
+from flux.runtime.deployment_guest import DeploymentGuest
+from flux.runtime.pool import SubprocessEngine
 from tests.integration.runtime.local_guest import (
     ScriptedHost,
     answer,

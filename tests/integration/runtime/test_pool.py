@@ -13,7 +13,7 @@ from flux.errors import DeadlineExceeded, FunctionError, GuestDied, Overloaded
 from flux.record.call import Outcome
 from flux.runtime import pool
 from flux.runtime.deno import DenoLauncher
-from flux.runtime.pool import DeploymentGuest
+from flux.runtime.deployment_guest import DeploymentGuest
 from tests.integration.runtime.local_guest import (
     ScriptedHost,
     answer,

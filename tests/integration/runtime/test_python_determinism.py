@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flux.record.call import HostCall, Outcome
-from flux.runtime.pool import DeploymentGuest
+from flux.runtime.deployment_guest import DeploymentGuest
 from tests.integration.runtime.python_guest import NOW, Python, ScriptedHost, invocation, python_engine
 
 RUNS = 20

@@ -11,7 +11,8 @@ import pytest
 
 from flux.runtime.deno import DenoLauncher
 from flux.runtime.deployment import Deployment
-from flux.runtime.pool import DeploymentGuest, Launcher
+from flux.runtime.deployment_guest import DeploymentGuest
+from flux.runtime.pool import Launcher
 from flux.runtime.python import PythonLauncher
 from tests.integration.runtime.local_guest import ScriptedHost, engine, invocation
 
