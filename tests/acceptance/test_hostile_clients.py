@@ -361,7 +361,6 @@ def test_a_slow_reader_is_cut_off_and_holds_no_more_than_its_answer(project: Pro
         readers = [Raw(server, receive_buffer=4096) for _ in range(4)]
         for reader in readers:
             reader.send(post("/big"))
-        for reader in readers:
             assert reader.socket.recv(12) == b"HTTP/1.1 200"  # it begins, and is not taken any further
         assert _resident(server) < before + 2 * 4 * 16 * MB
         _until(lambda: _connections(server) <= 1, "the slow readers' connections stay open")
