@@ -226,12 +226,7 @@ def _execute_inside(original: Any, name: str) -> _Method:
 def _under_transaction(original: Any, name: str) -> _Method:
     """A statement in a transaction: its span is a child of the transaction's."""
 
-    async def method(self: Any, *args: Any, **more: Any) -> Any:
-        connection = getattr(self, "_connection", self)
-        connection = getattr(connection, "_con", connection)
-        span = None if _ours(connection) else _transactions.get(connection)
-        if span is None:
-            return await original(self, *args, **more)
+    async def inside(connection: Any, span: Span, self: Any, args: Any, more: Any) -> Any:
         token = otel.attach(trace.set_span_in_context(span))
         try:
             return await original(self, *args, **more)
@@ -239,6 +234,14 @@ def _under_transaction(original: Any, name: str) -> _Method:
             otel.detach(token)
             if connection.is_closed():
                 _end(connection, "unknown")
+
+    def method(self: Any, *args: Any, **more: Any) -> Any:
+        connection = getattr(self, "_connection", self)
+        connection = getattr(connection, "_con", connection)
+        span = None if _ours(connection) else _transactions.get(connection)
+        if span is None:
+            return original(self, *args, **more)
+        return inside(connection, span, self, args, more)
 
     return method
 

@@ -40,11 +40,12 @@ class GuestSpans:
             span.
     """
 
-    __slots__ = ("_full_at", "_open", "_places", "_root", "_tracer", "left_out")
+    __slots__ = ("_context", "_full_at", "_open", "_places", "_root", "_tracer", "left_out")
 
     def __init__(self, context: Context, tracer: Tracer) -> None:
         self._tracer = tracer
-        self._root = _place(context)
+        self._context = context
+        self._root: Place | None = None
         self._places: dict[int, Place] = {}
         self._open: dict[int, Span] = {}
         self._full_at: int | None = None
@@ -55,7 +56,10 @@ class GuestSpans:
 
         A span that has ended remains the place of what the guest still does in its name.
         """
-        return self._root if n is None else self._places.get(n, self._root)
+        found = None if n is None else self._places.get(n)
+        if found is None:
+            found = self._root = self._root or _place(self._context)
+        return found
 
     def start(
         self, n: int, parent: int | None, name: str, attributes: Mapping[str, Any] | None
