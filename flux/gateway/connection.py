@@ -38,8 +38,8 @@ PIECE = 2**18
 """Bytes of an answer that are handed to the transport at once."""
 SMALL = 2**14
 """Bytes of an answer that may be held for the next one."""
-MOST_HELD = 8
-"""Answers that leave together where requests came together and none was waited for."""
+MOST_HELD = 3
+"""Answers of requests that came together which leave together, before others have their turn."""
 MOST_AT_ONCE = 32
 """Requests of a flood that are answered before others have their turn."""
 _READ = 2**16

@@ -43,11 +43,12 @@ class Group:
 
 @dataclass
 class Executor:
-    """Keeps what it is given; `full` refuses everything."""
+    """Keeps what it is given; `full` refuses everything; `settled`: an append is durable enough."""
 
     alone: list[Request] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
     full: bool = False
+    settled: bool = True
 
     def check(self) -> None:
         if self.full:
@@ -197,4 +198,33 @@ async def test_an_end_that_finds_no_room_is_written_later(executor: Executor, cl
     executor.full = False
     rejections.tick()
     assert executor.groups[0].ended
+    rejections.close()
+
+
+async def test_an_open_record_is_joined_within_its_second_only(executor: Executor, clock: Clock) -> None:
+    rejections = make(executor, clock, limit=1)
+    key = (404, "NotFound", None)
+    await rejections.reject(rejected())
+    assert not rejections.flooded
+    assert rejections.joining(key) is None  # none is open yet
+    await rejections.reject(rejected())
+    [group] = executor.groups
+    assert rejections.flooded
+    assert rejections.joining(key) is group  # type: ignore[comparison-overlap]
+    assert rejections.joining((400, "BadJSON", "f")) is None
+    clock.now += SECOND
+    assert not rejections.flooded
+    assert rejections.joining(key) is None
+    rejections.close()
+    assert group.ended
+
+
+async def test_no_record_is_joined_where_an_append_is_not_durable_enough(
+    executor: Executor, clock: Clock
+) -> None:
+    rejections = make(executor, clock, limit=0)
+    executor.settled = False
+    await rejections.reject(rejected())
+    assert len(executor.groups) == 1
+    assert rejections.joining((404, "NotFound", None)) is None
     rejections.close()
