@@ -82,7 +82,7 @@ class OneConnection:
         self._connection = connection
 
     @asynccontextmanager
-    async def internal(self) -> AsyncIterator[Any]:
+    async def internal(self, *, patience: float | None = None) -> AsyncIterator[Any]:
         yield self._connection
 
     async def close(self) -> None:

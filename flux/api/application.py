@@ -62,7 +62,10 @@ def make_application(
         status = (
             404 if isinstance(error, NotFound) else 400 if isinstance(error, (UsageError, Ambiguous)) else 503
         )
-        return _error(status, error.type, error.message, error.hint)
+        answer = _error(status, error.type, error.message, error.hint)
+        if status == 503:
+            answer.headers["retry-after"] = "1"
+        return answer
 
     @app.errorhandler(HTTPException)
     async def http_error(error: HTTPException) -> Response:

@@ -59,6 +59,10 @@ guests = logging.getLogger("flux.guest")
 """What functions write outside any invocation."""
 
 
+READING = 5.0
+"""Seconds that Postgres has for a question that was asked over HTTP."""
+
+
 class Application:
     """The five modules over one Postgres. Open it, use `gateway` (ASGI) or `executor`, close it.
 
@@ -174,7 +178,12 @@ class Application:
             hosts=self._host,
             dev=config.dev,
         )
-        reader = Reader(store, spool_dir=config.spool_dir, redact_columns=config.redact_columns)
+        reader = Reader(
+            store,
+            spool_dir=config.spool_dir,
+            redact_columns=config.redact_columns,
+            patience=READING,
+        )
         self._watch = Watch(store.connect_args, node)
         self._stack.push_async_callback(self._watch.close)
         internal = make_application(config, registry, self.executor, reader, self.ready, self._metrics)

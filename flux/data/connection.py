@@ -30,6 +30,7 @@ from flux.semconv import (
     DB_RESPONSE_STATUS_CODE,
     ERROR_TYPE,
 )
+from flux.store.keepalive import Watched
 
 _COUNT = re.compile(rb"(\d+)$")
 _RESET = """
@@ -79,7 +80,7 @@ class _Run(msgspec.Struct):
     answer: Answer
 
 
-class Connection(asyncpg.Connection):
+class Connection(Watched):
     """One connection of the pool. Not for concurrent use: its holder serialises."""
 
     announced: list[str]

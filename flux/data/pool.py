@@ -166,7 +166,7 @@ class Pool:
         try:
             async with asyncio.timeout_at(deadline):
                 connection: Connection = await asyncpg.connect(
-                    **self._connect_args, connection_class=Connection
+                    **{**self._connect_args, "connection_class": Connection}
                 )
                 try:
                     await connection.prepare_for_use(prefixes=self._prefixes)

@@ -19,13 +19,22 @@ from flux.query import blame, find, history, logs, rows, shapes, statement, tail
 from flux.query.shapes import Shape
 from flux.query.withhold import Withheld
 
+AWAY = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InterfaceError,
+)
+"""What it looks like when there is no Postgres to ask."""
+
 
 class Source(Protocol):
     """What Reader needs of a Store."""
 
-    def internal(self) -> AbstractAsyncContextManager[Any]:
+    def internal(self, *, patience: float | None = None) -> AbstractAsyncContextManager[Any]:
         """A connection that may read `flux.*` and the user's tables, its statements untraced; given back on
-        exit.
+        exit, given up after `patience` seconds.
         """
         ...
 
@@ -42,12 +51,19 @@ class Reader:
         spool_dir: the project's spools, where this machine has them: `last` then waits, at most half a
             second, until what they hold has been stored.
         redact_columns: `table.column` whose values no answer shows; only `sql` doesn't know them.
+        patience: seconds that Postgres has for one question, StoreError after it; None: as long as it takes.
     """
 
     def __init__(
-        self, store: Source, *, spool_dir: Path | None = None, redact_columns: Sequence[str] = ()
+        self,
+        store: Source,
+        *,
+        spool_dir: Path | None = None,
+        redact_columns: Sequence[str] = (),
+        patience: float | None = None,
     ) -> None:
         self._store = store
+        self._patience = patience
         self._spool_dir = spool_dir
         self._withheld = Withheld(redact_columns)
 
@@ -217,7 +233,7 @@ class Reader:
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[Connection[Any]]:
         try:
-            async with self._store.internal() as connection:
+            async with self._store.internal(patience=self._patience) as connection:
                 yield connection
         except (asyncpg.InvalidSchemaNameError, asyncpg.UndefinedTableError) as error:
             raise NotFound(
@@ -228,6 +244,11 @@ class Reader:
             raise StoreError(
                 f"This database user may not read the record: {error}.",
                 "Read as the owner of the schema `flux`.",
+            ) from error
+        except AWAY as error:
+            raise StoreError(
+                f"The record can't be read now: {str(error) or 'Postgres did not answer in time'}.",
+                "See whether Postgres can be reached: flux doctor",
             ) from error
 
 

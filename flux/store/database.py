@@ -21,6 +21,7 @@ from flux.errors import StoreError
 from flux.store import embedded, faults, roles
 from flux.store import migrate as migrations
 from flux.store.embedded import Lease
+from flux.store.keepalive import Watched
 from flux.store.untraced import untraced
 
 OLDEST = 14
@@ -211,7 +212,12 @@ class Store:
 def _connect_args(config: Config, lease: Lease | None, application_name: str) -> dict[str, Any]:
     address = {"dsn": config.database_url} if lease is None else lease.connect_args
     settings = {"application_name": application_name, "timezone": "UTC"}
-    arguments: dict[str, Any] = {**address, "server_settings": settings, "timeout": _CONNECT_TIMEOUT}
+    arguments: dict[str, Any] = {
+        **address,
+        "server_settings": settings,
+        "timeout": _CONNECT_TIMEOUT,
+        "connection_class": Watched,
+    }
     if config.pooler == "transaction":
         # A prepared statement would outlive the transaction and meet another server connection.
         arguments["statement_cache_size"] = 0

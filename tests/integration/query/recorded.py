@@ -30,7 +30,7 @@ class OneConnection:
         self.connection = connection
 
     @asynccontextmanager
-    async def internal(self) -> AsyncIterator[Any]:
+    async def internal(self, *, patience: float | None = None) -> AsyncIterator[Any]:
         yield self.connection
 
     async def close(self) -> None:
