@@ -13,7 +13,7 @@ from typing import Protocol
 
 from hypercorn.config import Config as HypercornConfig
 
-from flux.app import port
+from flux.app import memory, port
 from flux.app.application import Application, announce, withdraw
 from flux.app.changes import Changes
 from flux.app.limit import Limit
@@ -62,6 +62,7 @@ async def serve(config: Config, audience: Audience) -> None:
     Raises:
         FluxError: it could not start.
     """
+    memory.return_large_blocks()
     sock = port.bind(config.host, config.port)
     config = replace(config, port=int(sock.getsockname()[1]))
     stop = asyncio.Event()
