@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -125,3 +126,40 @@ def test_rejections_survive_a_kill(project: Project) -> None:
     rows = project.json("query", COUNTED)
     assert {(row["status"], row["kind"]): row["n"] for row in rows} == _by_kind(answers)
     assert project.json("query", "SELECT count(*)::int AS n FROM flux.quarantine") == [{"n": 0}]
+
+
+def test_what_was_answered_is_counted_when_the_server_is_killed_amid_a_flood(project: Project) -> None:
+    project.typescript("kind", "    return input;")
+    project.write("flux.toml", 'name = "app"\nrejection_records = 100\n')
+    server = project.start("serve")
+    answers: Answered = []
+    enough = threading.Event()
+
+    def client(_: int) -> None:
+        with Raw(server) as raw:
+            while True:
+                try:
+                    raw.send(b"".join(KINDS[n % 4] for n in range(PIPELINED)))
+                    for _ in range(PIPELINED):
+                        answers.append(_told(raw))
+                except (OSError, EOFError):
+                    return
+                if len(answers) > 3000:
+                    enough.set()
+
+    with ThreadPoolExecutor(CONNECTIONS) as threads:
+        clients = [threads.submit(client, number) for number in range(CONNECTIONS)]
+        assert enough.wait(60)
+        server.kill()
+        for done in clients:
+            done.result()
+    with project.serving():
+        pass  # drains what the killed one left
+    rows = project.json("query", "SELECT string_agg(request_id || count, ' ') AS counts FROM flux.executions")
+    counts = {one[:32]: int(one[32:]) for one in rows[0]["counts"].split()}
+    together = 0
+    for request_id, _, _ in answers:
+        if request_id not in counts:
+            assert int(request_id[-12:], 16) <= counts[request_id[:-12] + "0" * 12]
+            together += 1
+    assert together > 1000
