@@ -60,13 +60,14 @@ class Shape(msgspec.Struct, frozen=True):
 
 class Answer(msgspec.Struct):
     """What a statement gave back. `failure` is set in place of the rest where Postgres (or asyncpg) refused
-    it."""
+    it; `unsent` says that it never left, see `never_sent`."""
 
     rows: list[asyncpg.Record] = []
     shape: Shape = Shape()
     tag: str = ""
     count: int = 0
     failure: Exception | None = None
+    unsent: bool = False
 
 
 class _Run(msgspec.Struct):
@@ -242,7 +243,10 @@ class Connection(Watched):
                         raise
         except (Refused, *DATABASE_ERRORS) as error:
             answer.failure = error
-            if isinstance(error, asyncpg.InvalidSQLStatementNameError):
+            if never_sent(error):
+                answer.unsent = True
+                self.terminate()
+            elif isinstance(error, asyncpg.InvalidSQLStatementNameError):
                 self.residue = Residue.STATEMENTS  # a user's function has dropped what was prepared here
             return
         answer.rows = rows or []
@@ -296,6 +300,12 @@ class Connection(Watched):
             self._shapes.clear()
         self._shapes[query] = (state, shape)
         return shape
+
+
+def never_sent(error: BaseException) -> bool:
+    """Whether asyncpg refused to begin: Postgres has ended the connection while it was idle and said so, only
+    the end of the stream has not come yet. Another connection may be used in its place."""
+    return isinstance(error, asyncpg.InternalClientError) and str(error).startswith("cannot switch to state")
 
 
 def _unfit(number: int, types: Sequence[Any], error: Exception) -> Refused:

@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import asyncpg
 import msgspec
 import orjson
 from opentelemetry.propagate import inject
 
 from flux.data import builder, context, values
 from flux.data.attempts import Summary, summarise
-from flux.data.connection import Answer, Connection
+from flux.data.connection import Answer, Connection, never_sent
 from flux.data.errors import DATABASE_ERRORS, Refused, call_error
 from flux.data.pool import Pool
 from flux.data.statements import Kind, Residue, classify
@@ -215,6 +216,8 @@ class Session:
                 summary = self._summary(connection, call)
         finally:
             self._pool.release(connection)
+        if answer.unsent:
+            return await self._statement(call, text, params, kind, residue, operation, table)
         return self._outcome(call, answer, summary)
 
     async def _wrapped(
@@ -258,8 +261,15 @@ class Session:
             )
         transaction = Transaction(self._pool, connection, isolation)
         self._transactions[call.n] = transaction
-        async with transaction.lock:
-            said = await transaction.begin(isolation, asked.readonly, self._context)
+        try:
+            async with transaction.lock:
+                said = await transaction.begin(isolation, asked.readonly, self._context)
+        except asyncpg.InternalClientError as error:
+            if not never_sent(error):
+                raise
+            connection.terminate()
+            del self._transactions[call.n]
+            return await self._begin(call)
         return self._done(call, _EMPTY, summarise(said, call.seq))
 
     async def _commit(self, call: HostCall) -> Outcome:

@@ -99,6 +99,26 @@ async def test_idle_connections_that_postgres_ended_cost_nothing(
     assert await guest.rows("select 1 as one") == [{"one": 1}]
 
 
+async def test_a_connection_that_postgres_has_just_ended_costs_nothing_before_its_stream_ends(
+    single: UserDatabase,
+) -> None:
+    """When Postgres ends an idle connection its last words come first, the stream's end later."""
+    fields = (b"SFATAL", b"VFATAL", b"C57P01", b"Mterminating connection due to administrator command")
+    words = b"\0".join(fields) + b"\0\0"
+    last_words = b"E" + (len(words) + 4).to_bytes(4, "big") + words
+    guest = Guest(single.session(REQUEST, DAY))
+    mine = "select pg_backend_pid() as pid"
+    pids = [await guest.rows(mine)]
+    single.pool._idle[0]._inside._protocol.data_received(last_words)
+    pids.append(await guest.rows(mine))
+    single.pool._idle[0]._inside._protocol.data_received(last_words)
+    tx = await guest.begin()
+    pids.append(await guest.rows(mine, tx=tx))
+    await guest.ask("db.commit", tx)
+    assert len({pid for [row] in pids for pid in row.values()}) == 3
+    assert single.pool.lent == 0
+
+
 async def test_a_transaction_whose_connection_is_lost_has_ended(
     single: UserDatabase, admin: asyncpg.Connection
 ) -> None:
