@@ -25,8 +25,8 @@ def died(
     if starved:
         limit = f": it may allocate {memory_mb} MiB (memory_mb in flux.toml)" if memory_mb else ""
         return GuestDied(f"{what} ran out of memory{limit}.")
+    shown = f": {said[:200]}" if said else "."
     if code is not None and code < 0:
         with contextlib.suppress(ValueError):
-            return GuestDied(f"{what} was ended by {signal.Signals(-code).name}.")
-    shown = f": {said[:200]}" if said else "."
+            return GuestDied(f"{what} was ended by {signal.Signals(-code).name}{shown}")
     return GuestDied(f"{what} ended by itself{'' if code is None else f' (exit code {code})'}{shown}")

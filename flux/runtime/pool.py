@@ -7,6 +7,7 @@ through the protocol; the app makes and closes it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import time
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from flux.errors import RuntimeFault
+from flux.errors import GuestDied, RuntimeFault
 from flux.runtime.deployment import Deployment
 from flux.runtime.deployment_guest import DeploymentGuest
 from flux.runtime.door import Door
@@ -24,9 +25,14 @@ from flux.runtime.slots import Slots, place
 
 LOAD_TIMEOUT = 10.0
 """Seconds that a module's top-level code may take."""
+BOOTS = 3
+"""Processes that are started for one that is wanted, where they die before any code is in them."""
 QUIET = 0.05
 """Seconds after code was loaded before the next spare is started: that holds up the event loop, and its boot
 takes processor time, which the first answers of what was loaded need."""
+
+
+log = logging.getLogger("flux.runtime")
 
 
 class Launcher(Protocol):
@@ -193,7 +199,8 @@ class SubprocessEngine:
         self._guests.discard(guest)
 
     async def _claim(self) -> tuple[GuestProcess, Path]:
-        for _ in range(3):
+        death = GuestDied(f"The {self.name} guest dies as soon as it has booted.")
+        for _ in range(BOOTS):
             if self._closed:
                 raise RuntimeFault(f"The {self.name} engine is shut down.")
             self._refill()
@@ -201,6 +208,10 @@ class SubprocessEngine:
             assert spare is not None
             try:
                 process, slot = await asyncio.shield(spare)
+            except GuestDied as error:  # no code was in it yet: the runtime itself has failed
+                log.warning("%s It had not booted; another is started.", error.message)
+                death = error
+                continue
             except asyncio.CancelledError:
                 if spare.done() or self._spare is not None:
                     self._discard(spare)
@@ -209,7 +220,7 @@ class SubprocessEngine:
                 raise
             if process.usable:
                 return process, slot
-        raise RuntimeFault(f"The {self.name} guest dies as soon as it has booted.")
+        raise death
 
     def _refill(self) -> None:
         if self._spare is None and not self._closed:

@@ -242,3 +242,25 @@ async def test_what_top_level_code_saw_follows_from_the_recorded_name(tmp_path: 
             seen.append(reply.body)
     assert seen[0] == seen[1]
     assert seen[0].endswith(b",1700000000000]")
+
+
+class Faltering(DenoLauncher):
+    """Its first processes die as they boot."""
+
+    def __init__(self, deaths: int) -> None:
+        super().__init__(0)
+        self.deaths = deaths
+
+    def command(self, slot: Path, door: str = "") -> list[str]:
+        self.deaths -= 1
+        dies = ["/bin/sh", "-c", "echo no threads left >&2; kill -ABRT $$"]
+        return dies if self.deaths >= 0 else super().command(slot, door)
+
+
+async def test_a_runtime_that_dies_as_it_boots_is_started_again_a_few_times(tmp_path: Path) -> None:
+    async with engine(tmp_path, Faltering(pool.BOOTS - 1)) as deno:
+        assert await run(await deno.load(deployment(DEEDS))) == 1
+    async with engine(tmp_path, Faltering(pool.BOOTS)) as deno:
+        with pytest.raises(GuestDied, match="was ended by SIGABRT: no threads left"):
+            await deno.load(deployment(DEEDS))
+        assert await run(await deno.load(deployment(DEEDS))) == 1
