@@ -29,7 +29,6 @@ MOST_FIELDS = 256
 """Header fields of a request."""
 _WAITING = 16
 """Pieces of a body that wait for the application before no more are read."""
-_SHOWN = 160
 
 Refusal = tuple[int, str, str]
 Message = dict[str, Any]
@@ -279,8 +278,8 @@ class Http1(H11Protocol):
         if status == 431:
             refusal = self._too_large()
         else:
-            reason = str(error)
-            reason = reason if len(reason) <= _SHOWN else reason[:_SHOWN] + "…"
+            # Not the line itself, which h11 quotes: it may hold a credential under a name nobody knows.
+            reason = str(error).partition(": bytearray(")[0]
             refusal = status, "BadRequest", f"This is not HTTP/1.1: {reason}."
         if self.stream is not None:
             await self._stop_reading(refusal)
