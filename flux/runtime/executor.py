@@ -17,7 +17,7 @@ from typing import Protocol
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import Span, Status, StatusCode, Tracer
 
 from flux import semconv
 from flux.errors import (
@@ -30,12 +30,12 @@ from flux.errors import (
     Unconfirmed,
 )
 from flux.host.protocol import Host
-from flux.record.events import Arrival, Failure, Rejection
-from flux.record.identity import day_of
+from flux.record.events import Failure, Rejection
 from flux.recorder.context import now_in, with_execution
 from flux.recorder.execution import Execution
 from flux.recorder.recorder import Recorder
 from flux.runtime import failures
+from flux.runtime.arrivals import Arrivals
 from flux.runtime.engine import Invocation, Reply
 from flux.runtime.registry import Registry, Served
 from flux.runtime.request import Request, Result
@@ -47,8 +47,6 @@ DEEPEST_INVOKE = 32
 """How many executions may be nested by ctx.invoke."""
 
 _GIVEN_UP = Failure(type="Cancelled", message="It was ended: whoever called it no longer waited.")
-_KINDS = {"http": SpanKind.SERVER, "job": SpanKind.CONSUMER}
-_FAAS_TRIGGER = {"http": "http", "job": "pubsub", "cron": "timer"}
 
 
 class HostFactory(Protocol):
@@ -89,6 +87,7 @@ class Executor:
         self._registry = registry
         self._recorder = recorder
         self._tracer = tracer
+        self._arrivals = Arrivals(recorder, tracer)
         self._hosts = hosts
         self._dev = dev
         self._entropy = entropy
@@ -114,7 +113,7 @@ class Executor:
         served = self._registry.get(request.function) if request.function else None
         random = self._entropy(48)
         seed, request_id = random[:32], random[32:].hex()
-        execution, root = self._open(request, served, request_id, seed, started_ns)
+        execution, root = self._arrivals.open(request, served, request_id, seed, started_ns)
         self.in_flight += 1
         counted = "interrupted"
         try:
@@ -146,7 +145,9 @@ class Executor:
         request.body = b""
         started_ns = self._clock() if started_ns is None else started_ns
         rejection = Rejection(status, failure)
-        execution, root = self._open(request, served, request_id, self._entropy(32), started_ns, rejection)
+        execution, root = self._arrivals.open(
+            request, served, request_id, self._entropy(32), started_ns, rejection
+        )
 
         def ended(together: Together) -> None:
             self._count(request, "rejected", together.count)
@@ -168,59 +169,6 @@ class Executor:
         known = request.function if request.function and self._registry.get(request.function) else ""
         key = (request.trigger, outcome, known)
         self.ended[key] = self.ended.get(key, 0) + count
-
-    def _open(
-        self,
-        request: Request,
-        served: Served | None,
-        request_id: str,
-        seed: bytes,
-        started_ns: int,
-        rejection: Rejection | None = None,
-    ) -> tuple[Execution, Span]:
-        root = self._root_span(request, request_id, started_ns)
-        where = root.get_span_context()
-        parent = getattr(root, "parent", None)
-        try:
-            execution = self._recorder.open(
-                Arrival(
-                    request_id=request_id,
-                    day=day_of(started_ns),
-                    trace_id=format(where.trace_id, "032x"),
-                    span_id=format(where.span_id, "016x"),
-                    parent_span_id=None if parent is None else format(parent.span_id, "016x"),
-                    parent_request_id=request.parent_request_id,
-                    trigger=request.trigger,
-                    function=request.function,
-                    deployment=served.deployment.id if served else None,
-                    started_ns=started_ns,
-                    record=served.record if served else "all",
-                    method=request.method,
-                    url=request.url,
-                    path=request.path,
-                    route=request.route,
-                    query=request.query,
-                    params=request.params,
-                    headers=request.headers,
-                    client_request_id=request.client_request_id,
-                    body=request.body,
-                    input_from=request.input_from,
-                    input=request.input,
-                    body_size=request.body_size,
-                    job_id=request.job_id,
-                    job_attempt=request.job_attempt,
-                    client=request.client,
-                    rejection=rejection,
-                ),
-                seed=seed,
-                now_ns=started_ns,
-            )
-        except SpoolError:
-            self._recorder.forget(root)
-            raise
-        request.begun = True
-        execution.adopt(root)
-        return execution, root
 
     async def _run_to_end(
         self,
@@ -267,27 +215,6 @@ class Executor:
             failure = Failure(type="InternalError", message=f"Flux failed: {type(error).__name__}.")
         return await self._finish(
             request, execution, root, reply, failure, status, outcome, guest, invocation, began
-        )
-
-    def _root_span(self, request: Request, request_id: str, started_ns: int) -> Span:
-        if request.trigger == "http":
-            name = f"{request.method} {request.route}" if request.route else request.method or "HTTP"
-        elif request.trigger == "job":
-            name = f"process {request.function}"
-        else:
-            name = f"{request.trigger} {request.function}"
-        attributes = request.attributes
-        attributes[semconv.FLUX_REQUEST_ID] = request_id
-        if request.function:
-            attributes[semconv.FAAS_NAME] = request.function
-            attributes[semconv.FAAS_TRIGGER] = _FAAS_TRIGGER.get(request.trigger, "other")
-        return self._tracer.start_span(
-            name,
-            context=request.context,
-            kind=_KINDS.get(request.trigger, SpanKind.INTERNAL),
-            attributes=attributes,
-            links=request.links,
-            start_time=started_ns,
         )
 
     async def _run(
