@@ -28,10 +28,12 @@ PATIENCE = 0.5
 """Seconds within which an acknowledged execution has been drained, so how long a search waits before 'not
 found'.
 """
-TOGETHER = 1.0
+TOGETHER = 2.0
 """Seconds more for an id of a request that may have been recorded together with others: they are those of
 one second.
 """
+LAG = 5.0
+"""Seconds more that a search waits for what lies in the spools, before it says that there is nothing such."""
 INTERVAL = 0.025
 
 _ID = re.compile(r"[0-9a-f]{4,32}")
@@ -54,12 +56,12 @@ class Found:
 async def resolve(connection: Connection[Any], name: str, *, spool_dir: Path | None = None) -> Found:
     """The execution that `name` means.
 
-    Waits up to half a second for a record that is still on its way from the spool.
+    Waits half a second for a record that is still on its way from the spool, and some seconds more while the
+    drain is behind.
 
     Args:
         name: 4 to 32 hex digits (a request_id or its beginning, or a whole trace_id), or `last`.
-        spool_dir: the project's spools, where this machine has them: `last` then waits until what they hold
-            has been drained.
+        spool_dir: the project's spools, where this machine has them: what they hold is waited for.
 
     Raises:
         UsageError: `name` is none of these.
@@ -73,16 +75,21 @@ async def resolve(connection: Connection[Any], name: str, *, spool_dir: Path | N
             f"Give a request id (or its first {SHORTEST_PREFIX} digits or more), a trace id, or `last`.",
         )
     if wanted == "last" and spool_dir is not None:
-        await _drained(connection, spool_dir)
+        await _drained(connection, spool_dir, PATIENCE)
+    waited = wanted == "last" or spool_dir is None
     loop = asyncio.get_running_loop()
     until = loop.time() + PATIENCE + (TOGETHER if _MEMBER.fullmatch(wanted) else 0)
     while True:
         found = await _latest(connection) if wanted == "last" else await _by_digits(connection, wanted)
         if found is not None:
             return found
-        if loop.time() >= until:
+        if loop.time() < until:
+            await asyncio.sleep(INTERVAL)
+        elif waited or spool_dir is None:
             break
-        await asyncio.sleep(INTERVAL)
+        else:
+            await _drained(connection, spool_dir, LAG)
+            waited = True
     if wanted != "last":
         found = await _unrecorded(connection, wanted)
         if found is not None:
@@ -162,11 +169,11 @@ def _after(digits: str) -> str:
     return digits + "g"
 
 
-async def _drained(connection: Connection[Any], spool_dir: Path) -> None:
-    """Wait, at most PATIENCE, until what stands in the spools now has been stored."""
+async def _drained(connection: Connection[Any], spool_dir: Path, seconds: float) -> None:
+    """Wait, at most so long, until what stands in the spools now has been stored."""
     ends = {spool.name: end for spool in _folders(spool_dir) if (end := _end(spool)) is not None}
     loop = asyncio.get_running_loop()
-    until = loop.time() + PATIENCE
+    until = loop.time() + seconds
     while ends and loop.time() < until:
         for row in await connection.fetch(Q.drained, list(ends)):
             if (row["segment"], row["offset"]) >= ends[row["spool_id"]]:

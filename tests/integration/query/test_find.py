@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from flux.errors import Ambiguous, NotFound, UsageError
+from flux.query import find
 from flux.query.reader import Reader
 from tests.integration.query.recorded import OneConnection, Record
 
@@ -86,3 +87,24 @@ async def test_last_waits_for_what_the_spools_hold(
     await other.execution(B, ago=10)
     await other.connection.execute('UPDATE flux.spool_positions SET "offset" = 100')
     assert await search == B
+
+
+async def test_an_id_is_not_found_only_once_the_spools_are_drained(
+    record: Record, other: Record, connection: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find, "LAG", 60.0)
+    spool = tmp_path / "n1"
+    spool.mkdir()
+    (spool / "3.seg").write_bytes(b"x" * 100)
+    await record.connection.execute(
+        """INSERT INTO flux.spool_positions (spool_id, segment, "offset") VALUES ('n1', 3, 40)"""
+    )
+    reader = Reader(OneConnection(connection), spool_dir=tmp_path)
+    search = asyncio.create_task(reader.resolve(A))
+    done, _ = await asyncio.wait([search], timeout=3 * find.PATIENCE)
+    assert not done
+    await other.execution(A, ago=1)
+    await other.connection.execute('UPDATE flux.spool_positions SET "offset" = 100')
+    assert await search == A
+    with pytest.raises(NotFound):
+        await reader.resolve(B)
