@@ -23,6 +23,9 @@ from flux.config import Config
 from flux.store import embedded, migrate
 from flux.store.identifiers import quote
 
+# Where a test runs a collector in this process, gRPC's handlers of a fork may abort a child before its exec.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     if os.environ.get("FLUX_CI") == "1" and report.skipped and not hasattr(report, "wasxfail"):
