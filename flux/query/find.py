@@ -32,8 +32,10 @@ TOGETHER = 2.0
 """Seconds more for an id of a request that may have been recorded together with others: they are those of
 one second.
 """
-LAG = 5.0
-"""Seconds more that a search waits for what lies in the spools, before it says that there is nothing such."""
+LAG = 2.0
+"""Seconds more that a search waits for what lies in the spools, before it says that there is nothing such.
+All three together are less than Postgres has for a read over HTTP.
+"""
 INTERVAL = 0.025
 
 _ID = re.compile(r"[0-9a-f]{4,32}")

@@ -48,8 +48,7 @@ class Reader:
 
     Args:
         store: where connections come from; `close` closes it.
-        spool_dir: the project's spools, where this machine has them: `last` then waits, at most half a
-            second, until what they hold has been stored.
+        spool_dir: the project's spools, where this machine has them: what they hold is waited for (`find`).
         redact_columns: `table.column` whose values no answer shows; only `sql` doesn't know them.
         patience: seconds that Postgres has for one question, StoreError after it; None: as long as it takes.
     """

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from flux.app.application import READING
+from flux.config import Config
 from flux.errors import Ambiguous, NotFound, UsageError
 from flux.query import find
 from flux.query.reader import Reader
+from flux.store.database import Store
 from tests.integration.query.recorded import OneConnection, Record
 
 A = "aaaa1111" + "0" * 24
@@ -108,3 +111,17 @@ async def test_an_id_is_not_found_only_once_the_spools_are_drained(
     assert await search == A
     with pytest.raises(NotFound):
         await reader.resolve(B)
+
+
+async def test_a_search_in_vain_ends_before_a_read_over_http_gives_postgres_up(
+    store_config: Config, tmp_path: Path
+) -> None:
+    spool = tmp_path / "n1"
+    spool.mkdir()
+    (spool / "3.seg").write_bytes(b"x")  # which nobody drains
+    together = f"{A[:20]}000000000007"
+    async with await Store.open(store_config, application_name="test", migrate=False) as store:
+        reader = Reader(store, spool_dir=tmp_path, patience=READING)
+        for name in (B, together):
+            with pytest.raises(NotFound):
+                await reader.resolve(name)
