@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -176,3 +179,34 @@ def beside_a_neighbour(project: Project) -> Iterator[Server]:
     )
     assert json.loads(row["answers"]) == neighbour.answers
     assert neighbour.answers
+
+
+def traced(project: Project, request_id: str) -> Any:
+    return project.json("trace", request_id)
+
+
+def resident(server: Server) -> int:
+    pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def until(condition: Any, what: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def assert_rejected(project: Project, request_id: str, status: int, kind: str) -> Any:
+    record = traced(project, request_id)
+    assert (record["status"], record["outcome"], record["error"]["type"]) == (status, "rejected", kind)
+    return record
+
+
+def rejections(project: Project) -> dict[str, tuple[int, str]]:
+    """Status and error type of all that were rejected."""
+    rows = project.json(
+        "query",
+        "SELECT request_id, status, error->>'type' AS kind FROM flux.executions WHERE outcome = 'rejected'",
+    )
+    return {row["request_id"]: (row["status"], row["kind"]) for row in rows}

@@ -5,8 +5,6 @@ and calls left open.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -16,14 +14,7 @@ from tests.integration.runtime.python_guest import (
     Python,
     ScriptedHost,
     invocation,
-    python_engine,
 )
-
-
-@pytest.fixture
-async def python(tmp_path: Path) -> AsyncIterator[Python]:
-    async with python_engine(tmp_path) as found:
-        yield found
 
 
 async def test_ending_the_process_by_exit_is_an_error_of_the_invocation(python: Python) -> None:

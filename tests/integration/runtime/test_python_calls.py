@@ -6,23 +6,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
 
 from flux.record.call import CallError, HostCall
 from tests.integration.runtime.python_guest import (
     Python,
     ScriptedHost,
-    python_engine,
 )
-
-
-@pytest.fixture
-async def python(tmp_path: Path) -> AsyncIterator[Python]:
-    async with python_engine(tmp_path) as found:
-        yield found
 
 
 async def test_database_calls_carry_parameters_and_give_python_values(python: Python) -> None:

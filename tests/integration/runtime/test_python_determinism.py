@@ -5,14 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
 
 from flux.record.call import HostCall, Outcome
 from flux.runtime.deployment_guest import DeploymentGuest
-from tests.integration.runtime.python_guest import NOW, Python, ScriptedHost, invocation, python_engine
+from tests.integration.runtime.python_guest import NOW, Python, ScriptedHost, invocation
 
 RUNS = 20
 AT_ONCE = 10
@@ -103,12 +99,6 @@ class InOrder(ScriptedHost):
             now, self._open = self._open[:count], self._open[count:]
             for _, gate in now:
                 gate.set_result(None)
-
-
-@pytest.fixture
-async def python(tmp_path: Path) -> AsyncIterator[Python]:
-    async with python_engine(tmp_path) as found:
-        yield found
 
 
 async def one(guest: DeploymentGuest, pause: random.Random) -> tuple[bytes, list[tuple[int, str, bytes]]]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -16,14 +14,7 @@ from tests.integration.runtime.python_guest import (
     ScriptedHost,
     deployment,
     invocation,
-    python_engine,
 )
-
-
-@pytest.fixture
-async def python(tmp_path: Path) -> AsyncIterator[Python]:
-    async with python_engine(tmp_path) as found:
-        yield found
 
 
 async def test_an_async_and_a_sync_handler_return_their_value(python: Python) -> None:
