@@ -24,15 +24,15 @@ import uvloop
 from opentelemetry.context import Context
 from standing import Findings, Standing, arguments, spread, verdict
 
+from flux.drain.drain import Drain
 from flux.record.events import Arrival
 from flux.record.identity import day_of, new_id
 from flux.recorder.context import with_execution
-from flux.recorder.drain import Drain
 from flux.recorder.recorder import Recorder
 from flux.recorder.redaction import Redaction
 from flux.recorder.seal import Sealer
-from flux.recorder.spool import Spool
 from flux.recorder.telemetry import setup
+from flux.spool.writer import Spool
 from flux.store import embedded, migrate
 
 WANTED = 50_000

@@ -32,7 +32,7 @@ from runs import load
 from server import serve
 from standing import Findings, Standing, arguments, spread
 
-from flux.recorder.otlp.tally import otlp_status
+from flux.otlp.tally import otlp_status
 
 CONNECTIONS = 16
 

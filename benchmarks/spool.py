@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from flux.recorder.frames import segment_path, segments
-from flux.recorder.waiting import word
+from flux.spool.frames import segment_path, segments
+from flux.spool.waiting import word
 
 EVERY = 0.25
 """Seconds between two looks. Two segments of 64 MiB are never filled in that time."""

@@ -14,10 +14,10 @@ from typing import Any
 from flux.app import watch
 from flux.app.watch import Q
 from flux.config import Config
+from flux.drain.drain import POLL, Drain
 from flux.errors import SpoolError, UsageError
-from flux.recorder import folder as folders
-from flux.recorder.drain import POLL, Drain
-from flux.recorder.frames import DRAINED
+from flux.spool import folder as folders
+from flux.spool.frames import DRAINED
 from flux.store.database import Store
 
 

@@ -25,6 +25,7 @@ from flux.config import Config
 from flux.data import install
 from flux.data.database import UserDatabase
 from flux.data.instrument import instrument_asyncpg
+from flux.drain import state as drain_state
 from flux.errors import Overloaded
 from flux.gateway.gateway import Gateway
 from flux.host.fetch import FetchClient
@@ -33,18 +34,16 @@ from flux.host.live import Live
 from flux.host.protocol import Host
 from flux.host.recording import Recording
 from flux.host.secrets import Secrets
+from flux.otlp.settings import Problem, resource_attributes, settings
 from flux.query.reader import Reader
 from flux.queue.job import Job, JobResult
 from flux.queue.worker import Worker
 from flux.record.call import CallError, Outcome
 from flux.record.identity import new_id, program_of
-from flux.recorder import drain_state
 from flux.recorder.execution import Execution
-from flux.recorder.otlp.settings import Problem, resource_attributes, settings
 from flux.recorder.recorder import Recorder
 from flux.recorder.redaction import Redaction
 from flux.recorder.seal import Sealer
-from flux.recorder.spool import Spool
 from flux.recorder.telemetry import setup
 from flux.runtime.deno import DenoLauncher
 from flux.runtime.executor import Executor
@@ -53,6 +52,7 @@ from flux.runtime.pool import Launcher, SubprocessEngine
 from flux.runtime.python import PythonLauncher
 from flux.runtime.registry import Registry
 from flux.runtime.request import Request
+from flux.spool.writer import Spool
 from flux.store.database import Store
 
 guests = logging.getLogger("flux.guest")

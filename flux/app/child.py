@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from flux.recorder.drain_state import SILENT, DrainState
+from flux.drain.state import SILENT, DrainState
 
 log = logging.getLogger("flux.app")
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flux.config import Config
-from flux.recorder.drain import Drain
+from flux.drain.drain import Drain
 
 
 async def drain_leftovers(connect_args: Mapping[str, Any], config: Config) -> None:

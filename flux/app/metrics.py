@@ -25,16 +25,16 @@ from flux.app.child import Child
 from flux.app.instruments import histograms, numbers, one
 from flux.app.watch import Seen, Watch
 from flux.data.pool import Pool
+from flux.drain import state as drain_state
 from flux.gateway.traffic import Traffic
-from flux.recorder import drain_state
-from flux.recorder import folder as folders
-from flux.recorder.frames import DRAINED
-from flux.recorder.orphans import unlocked
-from flux.recorder.otlp.tally import OtlpStatus, Tally, otlp_status
+from flux.otlp.tally import OtlpStatus, Tally, otlp_status
 from flux.recorder.recorder import Recorder
-from flux.recorder.waiting import Waiting, waiting, word
 from flux.runtime.executor import Executor
 from flux.runtime.pool import SubprocessEngine
+from flux.spool import folder as folders
+from flux.spool.frames import DRAINED
+from flux.spool.orphans import unlocked
+from flux.spool.waiting import Waiting, waiting, word
 
 POOL = "functions"
 """What the pool of functions' connections is called."""

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from flux.config import load
 from flux.errors import FluxError
-from flux.recorder.otlp.exports import Exports
-from flux.recorder.otlp.sender import sender
-from flux.recorder.otlp.settings import OTLP, settings
+from flux.otlp.exports import Exports
+from flux.otlp.sender import sender
+from flux.otlp.settings import OTLP, settings
 
 log = logging.getLogger("flux.otlp")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flux.config import Config
-from flux.data import install, push
+from flux.data import install, schema_files
 from flux.store.database import Store
 
 FOLDER = "schema"
@@ -28,8 +28,8 @@ async def push_files(config: Config, store: Store, *, dry_run: bool = False) -> 
     """
     folder = config.root / FOLDER
     async with store.internal() as connection:
-        applied = [] if dry_run else await push.apply(connection, folder)
-        plan = await push.plan(connection, folder)
+        applied = [] if dry_run else await schema_files.apply(connection, folder)
+        plan = await schema_files.plan(connection, folder)
     return SchemaReport(
         list(applied), [file.name for file in plan.pending], [drift.message for drift in plan.drifted]
     )

@@ -22,9 +22,9 @@ from flux.app import nodes
 from flux.app.limit import Limit
 from flux.config import Config, load
 from flux.data.ticks import Ticker
+from flux.drain import state as drain_state
+from flux.drain.drain import AWAY, Drain
 from flux.errors import FluxError
-from flux.recorder import drain_state
-from flux.recorder.drain import AWAY, Drain
 from flux.store.database import Store
 
 log = logging.getLogger("flux.sidecar")

@@ -39,7 +39,7 @@ def project_config(**given: Any) -> Config:
 async def reader() -> AsyncIterator[Reader]:
     """A Reader of the project's record for the length of one command."""
     from flux.app.reader import Recover, open_reader
-    from flux.recorder.orphans import any_orphan
+    from flux.spool.orphans import any_orphan
 
     config = project_config()
     recover: Recover | None = None

@@ -1,7 +1,7 @@
 """The project's schema files, `schema/*.sql`: finding them, and taking one apart into statements with
 their lines.
 
-Pure; used by flux.data.push.
+Pure; used by flux.data.schema_files.
 """
 
 from __future__ import annotations

@@ -1,3 +1,1 @@
-"""The recorder: executions into a spool on disk before their answers leave, and out of it into Postgres
-behind them.
-"""
+"""The recorder: what an execution does, cleared of secrets and appended to the spool before it is answered."""

@@ -15,11 +15,11 @@ import msgspec
 from opentelemetry.sdk.trace import ReadableSpan
 
 from flux.record.events import Event, Resource
-from flux.recorder.frames import frame
 from flux.recorder.redaction import Redaction
 from flux.recorder.scrub import Originals, scrub
 from flux.recorder.seal import Sealer
-from flux.recorder.spool import Spool
+from flux.spool.frames import frame
+from flux.spool.writer import Spool
 from flux_postgres_exporter import rows
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -19,7 +19,7 @@ from flux.recorder.payloads import bare
 from flux.recorder.redaction import Redaction
 from flux.recorder.scrub import Originals, original
 from flux.recorder.seal import Sealer
-from flux.recorder.spool import Spool
+from flux.spool.writer import Spool
 
 log = logging.getLogger(__name__)
 

@@ -18,11 +18,11 @@ import pytest
 
 from flux.app.doctor import examine
 from flux.config import load
-from flux.recorder import drain_state
+from flux.drain import state as drain_state
 from flux.store import embedded
 from tests.acceptance.conftest import Project, environment, eventually
 from tests.acceptance.test_metrics import scrape, value
-from tests.integration.recorder.recorded import complete, recorder
+from tests.integration.drain.recorded import complete, recorder
 
 HELLO = "    return { hello: input.name };"
 

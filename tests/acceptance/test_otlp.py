@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from flux.recorder.otlp import position as positions
-from flux.recorder.otlp.tally import otlp_status
+from flux.otlp.tally import otlp_status
+from flux.spool import positions
 from tests.acceptance.conftest import Project, Server
 from tests.collector import BUSY, KINDS, GrpcCollector, HttpCollector, Received, attributes, collecting
 

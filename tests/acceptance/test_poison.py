@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import Project
-from tests.integration.recorder.recorded import complete, recorder
+from tests.integration.drain.recorded import complete, recorder
 
 ROUNDS = int(os.environ.get("FLUX_POISON_ROUNDS", "30"))
 """Random inputs for each language."""

@@ -11,7 +11,7 @@ from flux.app.doctor.check import Check, fine, warning, wrong
 from flux.app.doctor.words import counted, duration, some
 from flux.app.watch import Q
 from flux.config import Config
-from flux.data import install, push
+from flux.data import install, schema_files
 from flux.store.database import Store
 
 OWN_CONNECTIONS = 12
@@ -107,7 +107,7 @@ async def _clock(config: Config, store: Store) -> Check:
 
 async def _schema(config: Config, store: Store) -> Check:
     async with store.internal() as connection:
-        plan = await push.plan(connection, config.root / "schema")
+        plan = await schema_files.plan(connection, config.root / "schema")
     if plan.drifted:
         return wrong("schema", plan.drifted[0].message, "Put the change into a new file.")
     if plan.pending:

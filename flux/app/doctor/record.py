@@ -21,9 +21,9 @@ from flux.app.doctor.check import Check, fine, warning, wrong
 from flux.app.doctor.words import counted, duration, size, some
 from flux.app.watch import Q
 from flux.config import Config
-from flux.recorder.drain_state import SILENT
-from flux.recorder.otlp.tally import OtlpStatus, otlp_status
-from flux.recorder.status import Quarantine, RecorderStatus, SpoolStatus, recorder_status
+from flux.drain.state import SILENT
+from flux.drain.status import Quarantine, RecorderStatus, SpoolStatus, recorder_status
+from flux.otlp.tally import OtlpStatus, otlp_status
 from flux.store.database import Store
 
 SLOW, STUCK = 10.0, 60.0

@@ -10,8 +10,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from flux.recorder.drain import Drain
-from tests.integration.recorder.recorded import complete, counts, recorder
+from flux.drain.drain import Drain
+from tests.integration.drain.recorded import complete, counts, recorder
 from tests.line import Line
 
 RUN = """

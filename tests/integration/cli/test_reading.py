@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from flux.cli import COMMANDS, cli
-from flux.recorder import folder
+from flux.spool import folder
 from tests.integration.query.recorded import FAILED_ID, OK_ID, Record, unique_violation
 
 ROOT = Path(__file__).parents[3]
@@ -150,7 +150,7 @@ def test_columns_that_the_project_withholds_are_not_shown(flux: Flux, project: P
 def test_a_reading_command_imports_neither_the_drain_nor_the_sdk() -> None:
     code = (
         "import sys; from flux.cli import cli; cli(['trace', 'last'], standalone_mode=False);"
-        "heavy = ('flux.recorder.drain', 'opentelemetry.sdk', 'opentelemetry.instrumentation', 'rich');"
+        "heavy = ('flux.drain.drain', 'opentelemetry.sdk', 'opentelemetry.instrumentation', 'rich');"
         "print(sorted(name for name in heavy if name in sys.modules))"
     )
     path = os.pathsep.join([str(ROOT), str(ROOT / "exporters")])

@@ -15,12 +15,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from flux.record.events import Arrival, Call, End, Event, Intent
 from flux.recorder.context import with_execution
 from flux.recorder.execution import Execution
-from flux.recorder.frames import HEAD, segment_path, segments
 from flux.recorder.recorder import Recorder
 from flux.recorder.redaction import Redaction
 from flux.recorder.seal import Sealer
-from flux.recorder.spool import Spool
 from flux.recorder.telemetry import setup
+from flux.spool.frames import HEAD, segment_path, segments
+from flux.spool.writer import Spool
 
 
 class Record:

@@ -22,12 +22,12 @@ from flux.record.identity import new_id
 from flux.recorder.context import current_execution, with_call, with_execution
 from flux.recorder.execution import Execution
 from flux.recorder.payloads import LONGEST
-from flux.recorder.reader import Record, SpoolReader
 from flux.recorder.recorder import Recorder
 from flux.recorder.redaction import Redaction
 from flux.recorder.seal import Sealer
-from flux.recorder.spool import Spool
 from flux.recorder.telemetry import setup
+from flux.spool.reader import Record, SpoolReader
+from flux.spool.writer import Spool
 
 KEY = bytes(range(32))
 SECRET = "hunter2-hunter2"

@@ -18,10 +18,10 @@ from flux.recorder.context import with_execution
 from flux.recorder.recorder import Recorder
 from flux.recorder.redaction import Redaction
 from flux.recorder.seal import Sealer
-from flux.recorder.spool import Spool
 from flux.recorder.telemetry import setup
 from flux.recorder.tracer import RecordingTracer
-from tests.integration.recorder.recorded import opened
+from flux.spool.writer import Spool
+from tests.integration.drain.recorded import opened
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from flux.data.push import SchemaError, apply, plan
+from flux.data.schema_files import SchemaError, apply, plan
 from tests.integration.data.capture.owner import Owner
 
 

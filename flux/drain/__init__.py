@@ -1,0 +1,1 @@
+"""The drain: out of spools into Postgres, exactly once."""
