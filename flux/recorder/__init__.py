@@ -1,1 +1,1 @@
-"""The recorder: what an execution does, cleared of secrets and appended to the spool before it is answered."""
+"""The recorder: executions, cleared of secrets, appended to the spool before they are answered."""
