@@ -1,12 +1,12 @@
-"""How long one trace takes to read out of millions of spans. The standing number: p99 below 5 ms of 2
-million.
+"""How long one trace takes to read out of millions of spans.
+
+The standing number: p99 below 5 ms of 2 million.
 
     python benchmarks/trace_lookup.py [--spans 2000000] [--reads 1000] [--server postgresql://...]
 
-Makes a database of its own (on an embedded Postgres, or on the server that is named), fills seven days with
-executions of five spans, four host calls
-and two mutations each, and reads random ones through Reader by an eight-digit prefix; drops the database
-afterwards.
+Makes a database of its own (on an embedded Postgres, or on the server that is named) and fills
+seven days with executions of five spans, four host calls and two mutations each. Reads random ones
+through Reader by an eight-digit prefix. Drops the database afterwards.
 """
 
 from __future__ import annotations

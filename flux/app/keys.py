@@ -14,9 +14,9 @@ KEY_FILE = "master.key"
 def with_master_key(config: Config) -> Config:
     """`config` with a master key.
 
-    `flux dev`, and any server on the embedded Postgres, make one (mode 0600) on first use: the records it
-    seals lie on the same
-    disk. A server on an outside Postgres must be given its key, because other nodes need the same one.
+    `flux dev`, and any server on the embedded Postgres, make one (mode 0600) on first use: the
+    records it seals lie on the same disk. A server on an outside Postgres must be given its key,
+    because other nodes need the same one.
 
     Raises:
         ConfigError: no key is set and none may be made, or the key file is damaged.

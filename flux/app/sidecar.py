@@ -1,9 +1,8 @@
-"""The server's child process: drains the spool into Postgres, ticks, and keeps the node's heartbeat.
+"""The server's child process: it drains the spool, ticks, and keeps the node's heartbeat.
 
-It is a process of its own so that the server keeps its interpreter for requests. Its stdin is a pipe from
-the server: when that
-closes (a clean stop or a kill -9 alike) it drains what is left, adopts the spool if its owner died, and ends.
-Run as `python -m flux.app.sidecar ROOT NODE`.
+It is a process of its own so that the server keeps its interpreter for requests. Its stdin is a
+pipe from the server: when that closes (a clean stop or a kill -9 alike) it drains what is left,
+adopts the spool if its owner died, and ends. Run as `python -m flux.app.sidecar ROOT NODE`.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""db.query's specification as SQL: pure, deterministic (the same shape gives the same text, so it stays
-prepared), every name
-quoted, every value bound. Called by flux.data.session.
+"""db.query's specification as SQL. Called by flux.data.session.
 
-Filters: `{"age": 5}`, `{"age": null}` (IS NULL), `{"id": [1, 2]}` (any of them), `{"age": {"gte": 18, "lt":
-65}}`, and
-`{"or": [{...}, {...}]}`, `{"and": [...]}`, `{"not": {...}}`. A column whose name is one of these three
-words needs db.sql.
+Pure and deterministic: the same shape gives the same text, so it stays prepared. Every name is
+quoted, every value bound.
+
+Filters: `{"age": 5}`, `{"age": null}` (IS NULL), `{"id": [1, 2]}` (any of them),
+`{"age": {"gte": 18, "lt": 65}}`, and `{"or": [{...}, {...}]}`, `{"and": [...]}`, `{"not": {...}}`.
+A column whose name is one of these three words needs db.sql.
 """
 
 from __future__ import annotations

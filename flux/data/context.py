@@ -1,12 +1,10 @@
-"""The context that tells the capture triggers whose doing a change is: `<request_id>|<day>` in the setting
-`flux.ctx`.
+"""The context (`<request_id>|<day>` in `flux.ctx`) tells the triggers whose doing a change is.
 
-A transaction takes it in BEGIN's own simple query. An autocommit statement takes it *local to its own
-implicit transaction*: the
-bytes of `prefix` (Bind and Execute of a prepared set_config, no Sync) go out right before the statement's
-own messages.
-Server and client see one request: no round trip more, nothing left on the connection afterwards, and if the
-prefix should fail the server skips the statement too. Used by flux.data.connection and flux.data.instrument.
+A transaction takes it in BEGIN's own simple query. An autocommit statement takes it *local to its
+own implicit transaction*: the bytes of `prefix` (Bind and Execute of a prepared set_config, no
+Sync) go out right before the statement's own messages. Server and client see one request: no round
+trip more, nothing left on the connection afterwards, and if the prefix should fail the server skips
+the statement too. Used by flux.data.connection and flux.data.instrument.
 """
 
 from __future__ import annotations

@@ -29,9 +29,8 @@ class Source(Protocol):
 class UserDatabase:
     """Functions' way to Postgres: sessions over its `pool`.
 
-    A connection that Postgres ended (a restart) is replaced when it is next asked for; only statements in
-    flight are lost, as
-    `connection_failure`.
+    A connection that Postgres ended (a restart) is replaced when it is next asked for. Only statements
+    in flight are lost, as `connection_failure`.
     """
 
     def __init__(self, pool: Pool, *, pooled: bool) -> None:

@@ -1,11 +1,9 @@
 """What Flux adds to the asyncpg instrumentor, for connections that are not a Session's own.
 
-In two coats: *inside* the instrumentor's wrapper a statement gets its context and its span what it lacks;
-*around* it control
-statements are kept from becoming spans, transactions become one, and COPY gets one. flux.data.instrument
-puts them on. A
-flux.data.connection.Connection does all that itself and passes through, as does everything under
-suppress_instrumentation.
+It wraps twice. *Inside* the instrumentor's wrapper a statement gets its context, and its span what
+it lacks. *Around* it control statements are kept from becoming spans, transactions become one, and
+COPY gets one. flux.data.instrument puts both on. A flux.data.connection.Connection does all that
+itself and passes through, as does everything under suppress_instrumentation.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """OpenTelemetry for asyncpg: the instrumentor's spans with Flux's hook beside it.
 
-`instrument_asyncpg` is called once per process: by flux.app for Flux's own, and by any other asyncpg
-program (as
-`flux.instrument_asyncpg()`) whose changes should carry its traces into flux.mutations.
+`instrument_asyncpg` is called once per process: by flux.app for Flux's own, and by any other
+asyncpg program (as `flux.instrument_asyncpg()`) whose changes should carry its traces into
+flux.mutations.
 """
 
 from __future__ import annotations
@@ -25,19 +25,18 @@ _OPT_IN = "OTEL_SEMCONV_STABILITY_OPT_IN"
 
 
 def instrument_asyncpg(tracer_provider: TracerProvider | None = None) -> None:
-    """Give every asyncpg connection of this process spans, and its changes their context. Calling it again
-    does nothing.
+    """Give every asyncpg connection of this process spans, and its changes their context.
 
-    - A statement is one CLIENT span, the instrumentor's, with the stable database names; the hook adds
-      `db.operation.name`,
-      `db.response.returned_rows` and `db.response.status_code`.
-    - COPY is a span too. BEGIN, COMMIT, ROLLBACK and savepoints are none: a transaction is one INTERNAL
-      span around its statements.
-    - In a database that Flux captures, rows changed by transactions, autocommit statements and COPY are
-      recorded under the
-      execution that is current, else under the current trace's id. Behind a transaction pooler
-      (`statement_cache_size=0`)
-      only transactions and statements without arguments are.
+    Calling it again does nothing.
+
+    - A statement is one CLIENT span, the instrumentor's, with the stable database names. The hook
+      adds `db.operation.name`, `db.response.returned_rows` and `db.response.status_code`.
+    - COPY is a span too. BEGIN, COMMIT, ROLLBACK and savepoints are none: a transaction is one
+      INTERNAL span around its statements.
+    - In a database that Flux captures, rows changed by transactions, autocommit statements and COPY
+      are recorded under the execution that is current, else under the current trace's id. Behind a
+      transaction pooler (`statement_cache_size=0`) only transactions and statements without
+      arguments are.
 
     Args:
         tracer_provider: makes the spans; by default the global one.

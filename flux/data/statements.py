@@ -1,9 +1,7 @@
-"""What kind of SQL statement a function sends, told by its first words, so that the session knows how to
-run it.
+"""What kind of SQL statement a function sends, so that the session knows how to run it.
 
-Postgres does the parsing; this only has to recognise statements that need another way (or none) and those
-after which a
-connection may carry something over to its next user.
+The first words tell. Postgres does the parsing; this only has to recognise statements that need
+another way (or none) and those after which a connection may carry something over to its next user.
 """
 
 from __future__ import annotations
@@ -76,8 +74,7 @@ def classify(text: str) -> tuple[str, Kind, Residue]:
     """The first keyword (upper case), how to run the statement, and what it may leave behind.
 
     State that a user-defined function changes for the session (set_config with is_local false,
-    session-level advisory locks) can't be
-    seen from its caller's text and is left alone.
+    session-level advisory locks) can't be seen from its caller's text and is left alone.
     """
     first, second = _words(text)
     return first.upper(), _kind(first, second), _residue(first, second, text)

@@ -1,9 +1,8 @@
 """Postgres' times as text and back, exact to the microsecond and over the whole range Postgres has.
 
-Works on the integers of the wire (microseconds or days since 2000-01-01), so neither the session's TimeZone
-and DateStyle
-nor the limits of Python's datetime (years 1 to 9999) can change a value. flux.data.values registers these
-as codecs.
+Works on the integers of the wire (microseconds or days since 2000-01-01), so neither the session's
+TimeZone and DateStyle nor the limits of Python's datetime (years 1 to 9999) can change a value.
+flux.data.values registers these as codecs.
 """
 
 from __future__ import annotations

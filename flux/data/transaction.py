@@ -82,9 +82,9 @@ class Transaction:
 
         Raises:
             Refused: an earlier statement in it had failed: it was rolled back.
-            asyncpg.PostgresError, OSError: COMMIT was refused (a deferred constraint, a serialization
-            failure) and the transaction
-                rolled back; or the connection was lost and the outcome is unknown.
+            asyncpg.PostgresError, OSError: COMMIT was refused (a deferred constraint, a
+                serialization failure) and the transaction rolled back; or the connection was lost
+                and the outcome is unknown.
         """
         connection = self._connection
         try:

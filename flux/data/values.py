@@ -1,16 +1,13 @@
 """Values between Postgres, JSON and asyncpg: exact both ways.
 
-Rows become JSON bytes that a guest reads as they are; parameters come as JSON and become what the prepared
-statement's types
-want. Codecs are binary throughout, so arrays, composites and ranges of them work too, and no session
-setting (TimeZone,
-DateStyle, extra_float_digits) can change what a value looks like. flux.data.connection installs the codecs
-on each connection.
+Rows become JSON bytes that a guest reads as they are; parameters come as JSON and become what the
+prepared statement's types want. Codecs are binary throughout, so arrays, composites and ranges of
+them work too, and no session setting (TimeZone, DateStyle, extra_float_digits) can change what a
+value looks like. flux.data.connection installs the codecs on each connection.
 
 int8 and numeric are decimal strings; timestamptz is RFC 3339 with microseconds; bytea is {"$bytea":
-base64}; json and jsonb go through as
-the text Postgres holds, unparsed; NaN and the infinities are strings; ranges are text; composites are
-objects.
+base64}; json and jsonb go through as the text Postgres holds, unparsed; NaN and the infinities are
+strings; ranges are text; composites are objects.
 """
 
 from __future__ import annotations

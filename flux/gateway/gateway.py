@@ -1,9 +1,8 @@
-"""The front door: an ASGI application that runs functions itself and hands everything under `/_flux/` to
-Quart.
+"""The front door: an ASGI application that runs functions and hands `/_flux/` to Quart.
 
-Functions' routes are dispatched here, before Quart builds its request and context objects: that path costs
-more than all of
-the recording. Every request to a function's side becomes an execution, refused ones included.
+Functions' routes are dispatched here, before Quart builds its request and context objects: those
+cost more than all of the recording. Every request to a function's side becomes an execution,
+refused ones included.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The host boundary: everything a function does to the world goes through one method.
 
-`Live` does it; `Recording` wraps any Host and writes down what crossed. Replay is a third implementation. A
-function's
-engine holds a Host and never knows which.
+`Live` does it; `Recording` wraps any Host and writes down what crossed. Replay is a third
+implementation. A function's engine holds a Host and never knows which.
 """
 
 from __future__ import annotations
@@ -18,11 +17,10 @@ class Host(Protocol):
     async def perform(self, call: HostCall) -> Outcome:
         """Do `call` and say what came of it.
 
-        Never raises for what the world answers (a refused connection, a unique violation): that is an
-        Outcome with an
-        error. The caller delivers the outcome to the guest in the same step in which this returns, without
-        awaiting anything:
-        the order in which calls of `perform` return *is* the delivery order that Recording writes down.
+        Never raises for what the world answers (a refused connection, a unique violation): that is
+        an Outcome with an error. The caller delivers the outcome to the guest in the same step in
+        which this returns, without awaiting anything: the order in which calls of `perform` return
+        *is* the delivery order that Recording writes down.
 
         Raises:
             SpoolError: what was about to be sent could not be recorded; nothing was sent.

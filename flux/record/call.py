@@ -1,8 +1,7 @@
 """A host call and its outcome: the two structs that cross the host boundary.
 
-The guest asks with a HostCall; a Host answers with an Outcome. Arguments and results are exact JSON bytes
-as the guest
-wrote or will read them; nobody between re-serialises them.
+The guest asks with a HostCall; a Host answers with an Outcome. Arguments and results are exact JSON
+bytes as the guest wrote or will read them; nobody between re-serialises them.
 """
 
 from __future__ import annotations
@@ -14,10 +13,8 @@ class CallError(msgspec.Struct, omit_defaults=True):
     """Why a host call failed, as the guest will see it thrown and as it is recorded.
 
     `type` is OpenTelemetry's `error.type`: a stable class of error (`unique_violation`, `timeout`,
-    `ConnectError`...);
-    `detail` holds what the source of the error said besides (Postgres: sqlstate, detail, hint, constraint,
-    schema, table,
-    column, position).
+    `ConnectError`...); `detail` holds what the source of the error said besides (Postgres:
+    sqlstate, detail, hint, constraint, schema, table, column, position).
     """
 
     type: str
@@ -51,8 +48,7 @@ class HostCall(msgspec.Struct):
 
     Attributes:
         op: `db.query`, `db.sql`, `db.begin`, `db.commit`, `db.rollback`, `fetch`, `queue.push`, `invoke`,
-            `secrets.get`,
-            `sleep`, `log`, `span.start`, `span.end`.
+            `secrets.get`, `sleep`, `log`, `span.start`, `span.end`.
         arguments: exact JSON bytes (an object), its members by op in docs/architecture.md.
         n: the guest's own number of the call, unique in its invocation.
         tx: the `n` of the open `db.begin` this call belongs to, or None.
@@ -71,12 +67,10 @@ class HostCall(msgspec.Struct):
 class Outcome(msgspec.Struct):
     """What came of a host call.
 
-    Exactly one of `result` and `error` is set. `now_ns` is the wall clock when the outcome was known: the
-    guest's clock
-    moves to it. The rest is set by the data engine alone. `attempts` are rows announced by triggers during
-    the call.
-    `first_n`..`last_n` bound the order numbers of the mutations the call made. `snapshot` is a pg_snapshot
-    as text.
+    Exactly one of `result` and `error` is set. `now_ns` is the wall clock when the outcome was
+    known: the guest's clock moves to it. The rest is set by the data engine alone. `attempts` are
+    rows announced by triggers during the call. `first_n`..`last_n` bound the order numbers of the
+    mutations the call made. `snapshot` is a pg_snapshot as text.
     """
 
     result: bytes | None = None

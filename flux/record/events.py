@@ -1,12 +1,12 @@
 """What is appended to the spool: an execution as a short series of events.
 
-Arrival when it begins, Intents while effects are sent, End when it is over. Each thing is written once; the
-drain assembles
-an execution by request_id, a later event about the same call winning. All are msgpack arrays (msgspec): new
-fields
-go to the end with a default, so that older spools stay readable.
+Arrival when it begins, Intents while effects are sent, End when it is over. Each thing is written
+once. The drain assembles an execution by request_id; of two events about the same call the later
+one wins. All are msgpack arrays (msgspec): new fields go to the end with a default, so that older
+spools stay readable.
 
-Times are wall-clock nanoseconds since the epoch (`*_ns`); durations are nanoseconds on the monotonic clock.
+Times are wall-clock nanoseconds since the epoch (`*_ns`); durations are nanoseconds on the
+monotonic clock.
 """
 
 from __future__ import annotations

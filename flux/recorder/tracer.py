@@ -1,13 +1,10 @@
-"""The tracer of the record: the SDK's own spans, made without what a provider that records everything never
-uses.
+"""The tracer of the record: the SDK's own spans, made without what the record never uses.
 
-The SDK's `start_span` asks a sampler that always says yes, checks limits that are unlimited, counts for
-metrics that nobody
-reads, and cleans each attribute in a recursive function: half of what recording a request costs. This one
-    copies a
-prototype that the SDK made, sets what differs, and hands plain attributes over as they are. Whatever it
-doesn't know (odd
-attribute values, links) takes the SDK's way.
+The SDK's `start_span` asks a sampler that always says yes, checks limits that are unlimited, counts
+for metrics that nobody reads, and cleans each attribute in a recursive function. That is half of
+what recording a request costs. This tracer copies a prototype that the SDK made, sets what differs,
+and hands plain attributes over as they are. What it doesn't know (odd attribute values, links)
+takes the SDK's way.
 """
 
 from __future__ import annotations

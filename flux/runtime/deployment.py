@@ -17,8 +17,7 @@ class Deployment:
         runtime: `typescript` or `python`.
         entry: path of the entry file inside the bundle, e.g. `create_user/index.ts`.
         files: path inside the bundle -> content; paths are relative to the project's functions/ folder, so
-            that an error's
-            `functions/` + path is the user's file.
+            that an error's `functions/` + path is the user's file.
         manifest: path -> sha256 hex.
         config: flux.json as read, defaults filled in.
         engine: versions of flux, the guest code and the engine.

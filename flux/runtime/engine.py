@@ -1,9 +1,8 @@
-"""What runs functions: the Engine protocol. Deno and Python implement it with subprocesses; WebAssembly can
-in-process.
+"""What runs functions: the Engine protocol.
 
-The executor asks an Engine for a Guest of a deployment and gives it invocations; the engine owns processes,
-warm spares
-and killing. Nothing here knows HTTP.
+Deno and Python implement it with subprocesses. The executor asks an Engine for a Guest of a
+deployment and gives it invocations; the engine owns processes, warm spares and killing. Nothing
+here knows HTTP.
 """
 
 from __future__ import annotations
@@ -67,13 +66,13 @@ class Guest(Protocol):
     async def invoke(self, invocation: Invocation, host: Host) -> Reply:
         """Run the function once, effects going to `host`.
 
-        Returns when the handler has settled and its issued calls have (open ones are awaited until the
-        deadline; `host` then
-        holds them as abandoned). Any number may be in flight.
+        Returns when the handler has settled and its issued calls have (open ones are awaited until
+        the deadline; `host` then holds them as abandoned). Any number may be in flight.
 
         Raises:
             FunctionError: the handler threw; paths are relative to the project.
-            DeadlineExceeded: it did not settle in time; a guest that no longer answers has been killed.
+            DeadlineExceeded: it did not settle in time; a guest that no longer answers has been
+                killed.
             GuestDied: the process ended under it.
             Overloaded: no room; nothing ran.
             Every error carries `guest` and `invocation` attributes where a process was reached.

@@ -1,8 +1,8 @@
-"""Runs one execution from its arrival to its record: every trigger (HTTP, job, invoke) comes through here.
+"""Runs one execution from its arrival to its record, whatever triggered it (HTTP, job, invoke).
 
-The order is the promise: the arrival is on disk before the function runs; the end is on disk before the
-caller gets its
-answer. Called by the gateway, the job worker, the CLI's `invoke`, and by Live for `ctx.invoke`.
+The order is the promise: the arrival is on disk before the function runs, the end is on disk before
+the caller gets its answer. Called by the gateway, the job worker, the CLI's `invoke`, and by Live
+for `ctx.invoke`.
 """
 
 from __future__ import annotations

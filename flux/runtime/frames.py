@@ -1,10 +1,9 @@
-"""The framed protocol between the host process and a guest process, over a socketpair that is the guest's
-stdin and stdout.
+"""The framed protocol between the host process and a guest process.
 
-A frame is `u32be length | u32be header length | header | body`: `length` counts all after itself; the
-header is a JSON
-object with a `t` member (the frame's type); the body is raw bytes (a request body, exact JSON), often empty.
-docs/architecture.md lists the types. Both guests implement the same few lines.
+It runs over a socketpair that is the guest's stdin and stdout. A frame is
+`u32be length | u32be header length | header | body`. `length` counts all after itself. The header
+is a JSON object with a `t` member (the frame's type). The body is raw bytes (a request body, exact
+JSON), often empty. docs/architecture.md lists the types. Both guests implement the same few lines.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The functions being served: which deployment and which guest stand behind each name and route.
 
-The gateway matches routes here, the executor and the queue look names up. A reload builds the changed
-deployments, loads
-them into fresh guests, and swaps the whole table at once; what is in flight finishes on the old guests.
+The gateway matches routes here, the executor and the queue look names up. A reload builds the
+changed deployments, loads them into fresh guests, and swaps the whole table at once; what is in
+flight finishes on the old guests.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Every command in the README's console blocks runs, in order, and prints what the README says.
 
-A block is fenced as `console`; `$ ` begins a command, the lines up to the next one are its output. A line
-that is only `…` stands for any
-lines. Ids, times, durations, ports and bars differ from run to run and are compared as such. `flux dev`
-goes on running behind the others.
+A block is fenced as `console`. `$ ` begins a command, the lines up to the next one are its output.
+A line that is only `…` stands for any lines. Ids, times, durations, ports and bars differ from run
+to run and are compared as such. `flux dev` goes on running behind the others.
 """
 
 from __future__ import annotations
