@@ -26,48 +26,14 @@ from flux.data.errors import DATABASE_ERRORS, Refused, call_error
 from flux.data.pool import Pool
 from flux.data.statements import Kind, Residue, classify
 from flux.data.transaction import Transaction, checked_isolation
-from flux.record import half_pairs
+from flux.record import arguments, half_pairs, ops
 from flux.record.call import HostCall, Outcome
+from flux.record.ops import InvalidArguments, asked, refusal
 from flux.store.sql import Queries
 
 _Q = Queries("flux.data")
 _log = logging.getLogger(__name__)
 _EMPTY = b"{}"
-_HALF = "half a surrogate pair stands in a string; Postgres holds whole characters only."
-
-
-class _Sql(msgspec.Struct):
-    text: str
-    params: list[msgspec.Raw] = []
-
-
-class _Begin(msgspec.Struct):
-    isolation: str | None = None
-    readonly: bool = False
-
-
-class _Options(msgspec.Struct, rename="camel"):
-    delay: int | float | None = None
-    idempotency_key: str | None = None
-    max_attempts: int | None = None
-
-
-class _Push(msgspec.Struct):
-    name: str
-    payload: msgspec.Raw = msgspec.Raw(b"null")
-    options: _Options | None = None
-
-
-class _Result(msgspec.Struct):
-    """What a call came to before it is an Outcome."""
-
-    result: bytes
-    summary: Summary
-
-
-_read_sql = msgspec.json.Decoder(_Sql)
-_read_begin = msgspec.json.Decoder(_Begin)
-_read_push = msgspec.json.Decoder(_Push)
 
 
 class Session:
@@ -126,10 +92,14 @@ class Session:
             return await self._perform(call)
         except (Refused, *DATABASE_ERRORS) as error:
             return Outcome(error=call_error(error), now_ns=self._now_ns())
+        except InvalidArguments as error:
+            outcome = refusal(str(error))
+            outcome.now_ns = self._now_ns()
+            return outcome
         except msgspec.DecodeError as error:
-            reason = _HALF if "surrogate" in str(error) else str(error)
-            refusal = Refused("invalid_parameter", f"{call.op}: {reason}")
-            return Outcome(error=call_error(refusal), now_ns=self._now_ns())
+            reason = ops.HALF if half_pairs.stand_in(call.arguments) else str(error)
+            refused = Refused("invalid_parameter", f"{call.op}: {reason}")
+            return Outcome(error=call_error(refused), now_ns=self._now_ns())
 
     async def close(self) -> None:
         """Roll back what is open and give every connection back. Idempotent; done to its end even when
@@ -145,26 +115,26 @@ class Session:
                 "connection_does_not_exist", "The execution is over: its database session is closed."
             )
         match call.op:
-            case "db.query":
+            case ops.DB_QUERY:
                 query = builder.build(call.arguments)
                 return await self._statement(
                     call, query.text, query.params, Kind.PLAIN, Residue.NONE, query.operation, query.table
                 )
-            case "db.sql":
+            case ops.DB_SQL:
                 return await self._sql(call)
-            case "db.begin":
+            case ops.DB_BEGIN:
                 return await self._begin(call)
-            case "db.commit":
+            case ops.DB_COMMIT:
                 return await self._commit(call)
-            case "db.rollback":
+            case ops.DB_ROLLBACK:
                 return await self._rollback(call)
-            case "queue.push" if call.tx is not None:
+            case ops.QUEUE_PUSH if call.tx is not None:
                 return await self._push(call)
             case _:
                 raise Refused("feature_not_supported", f"{call.op} is not a call of the database.")
 
     async def _sql(self, call: HostCall) -> Outcome:
-        sql = _read_sql.decode(call.arguments)
+        sql = asked(call, arguments.Sql)
         keyword, kind, residue = classify(sql.text)
         if kind is Kind.CONTROL:
             raise Refused(
@@ -249,8 +219,8 @@ class Session:
         return answer, self._checked(summarise(said, call.seq), call)
 
     async def _begin(self, call: HostCall) -> Outcome:
-        asked = _read_begin.decode(call.arguments)
-        isolation = checked_isolation(asked.isolation)
+        begin = asked(call, arguments.Begin)
+        isolation = checked_isolation(begin.isolation)
         if call.n in self._transactions:
             raise Refused("active_sql_transaction", f"Transaction {call.n} has been opened already.")
         connection = await self._pool.acquire(self._deadline)
@@ -263,7 +233,7 @@ class Session:
         self._transactions[call.n] = transaction
         try:
             async with transaction.lock:
-                said = await transaction.begin(isolation, asked.readonly, self._context)
+                said = await transaction.begin(isolation, begin.readonly is True, self._context)
         except asyncpg.InternalClientError as error:
             if not never_sent(error):
                 raise
@@ -298,14 +268,14 @@ class Session:
         return Outcome(result=_EMPTY, now_ns=self._now_ns(), xid=transaction.xid)
 
     async def _push(self, call: HostCall) -> Outcome:
-        push = half_pairs.decode(_read_push, call.arguments)
-        options = push.options or _Options()
+        push = asked(call, arguments.Push)
+        options = push.options or arguments.PushOptions()
         carrier: dict[str, str] = {}
         inject(carrier)
         params = (
             push.name,
             bytes(push.payload),
-            None if options.delay is None else int(options.delay),
+            options.delay_ms,
             options.idempotency_key,
             options.max_attempts,
             call.seq if call.seq >= 0 else None,
@@ -361,7 +331,7 @@ class Session:
                 outcome.error = call_error(answer.failure, lost="its transaction was rolled back")
             return outcome
         more: dict[str, object] = {"count": answer.count}
-        if call.op == "db.sql":
+        if call.op == ops.DB_SQL:
             more["tag"] = answer.tag
         more["types"] = answer.shape.types
         return self._done(call, values.rows_json(answer.rows, answer.shape.columns, **more), summary)

@@ -23,8 +23,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from flux import semconv
-from flux.host import arguments
-from flux.host.arguments import InvalidArguments, decode, decoder
+from flux.record import arguments, ops
 from flux.record.call import CallError, HostCall, Outcome
 
 LARGEST_BODY: Final = 64 * 2**20
@@ -32,7 +31,6 @@ LARGEST_BODY: Final = 64 * 2**20
 MOST_REDIRECTS: Final = 20
 
 _TRACER = trace.get_tracer("flux.fetch")
-_ARGUMENTS = decoder(arguments.Fetch)
 _PROPAGATOR = TraceContextTextMapPropagator()
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _USUAL_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
@@ -94,9 +92,9 @@ class FetchClient:
                 same key if this very call is ever sent again.
 
         Raises:
-            InvalidArguments: see `arguments.decode`.
+            ops.InvalidArguments: see `ops.asked`.
         """
-        asked = decode(call, _ARGUMENTS)
+        asked = ops.asked(call, arguments.Fetch)
         method = _method(asked.method)
         try:
             url = _url(asked.url)
@@ -184,7 +182,7 @@ class FetchClient:
 
 def _method(given: str) -> str:
     if not _TOKEN.fullmatch(given) or given.upper() in _FORBIDDEN_METHODS:
-        raise InvalidArguments(f"fetch: `{given[:40]}` is not a method that can be sent - at `$.method`")
+        raise ops.InvalidArguments(f"fetch: `{given[:40]}` is not a method that can be sent - at `$.method`")
     return given.upper() if given.upper() in _USUAL_METHODS else given
 
 
@@ -216,7 +214,7 @@ def _headers(given: list[tuple[str, str]], method: str, idempotency_key: str) ->
         try:
             sent.append((name.encode("ascii"), value.encode("latin-1")))
         except UnicodeEncodeError as error:
-            raise InvalidArguments(
+            raise ops.InvalidArguments(
                 f"fetch: header `{name[:80]}` holds characters that HTTP can't - at `$.headers`"
             ) from error
     if not keyed:
@@ -259,7 +257,7 @@ def _explain(error: Exception, method: str, url: str, timeout: httpx.Timeout) ->
         return CallError("TimeoutError", f"{method} {url}: {what} within {limit}", {"phase": phase})
     causes = list(_causes(error))
     if isinstance(error, httpx.LocalProtocolError):
-        kind = arguments.INVALID
+        kind = ops.INVALID
     elif isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol)):
         kind = "InvalidURL"
     elif isinstance(error, httpx.TooManyRedirects):

@@ -21,7 +21,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from flux import semconv
 from flux.data.errors import call_error
 from flux.errors import StoreError
-from flux.host.arguments import Push, PushOptions
+from flux.record.arguments import Push, PushOptions
 from flux.record.call import Outcome
 from flux.store.database import Store
 from flux.store.sql import Queries

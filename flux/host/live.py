@@ -7,23 +7,18 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from flux.host import arguments
-from flux.host.arguments import InvalidArguments, decode, decoder, refusal
 from flux.host.fetch import FetchClient
 from flux.host.jobs import Jobs
 from flux.host.secrets import Secrets
+from flux.record import arguments, ops
 from flux.record.call import CallError, HostCall, Outcome
+from flux.record.ops import InvalidArguments, asked, refusal
 
 Invoke = Callable[[str, bytes], Awaitable[Outcome]]
 """Runs the function of that name with that exact JSON as its input, as a child execution."""
 
 GRACE = 2.0
 """Seconds that cancelled calls have to let go before `close` goes on without them."""
-
-_ANYTHING = decoder(arguments.Anything)
-_INVOKE = decoder(arguments.Invoke)
-_PUSH = decoder(arguments.Push)
-_SLEEP = decoder(arguments.Sleep)
 
 
 class DataSession(Protocol):
@@ -111,28 +106,28 @@ class Live:
 
     async def _dispatch(self, call: HostCall) -> Outcome:
         op = call.op
-        if op.startswith("db."):
-            decode(call, _ANYTHING)
+        if op not in ops.CALLS:
+            return Outcome(error=CallError("unknown_op", f"The host has no call named `{op}`."))
+        if op in ops.DATABASE:
+            ops.check(call)
             outcome = await self._session.perform(call)
             if self._pushed_in:
                 self._after_transaction(call, outcome)
             return outcome
-        if op == "fetch":
+        if op == ops.FETCH:
             return await self._fetch.perform(call, idempotency_key=f"{self._request_id}-{call.seq}")
-        if op == "queue.push":
+        if op == ops.QUEUE_PUSH:
             return await self._push(call)
-        if op == "invoke":
-            asked = decode(call, _INVOKE)
-            return await self._invoke(asked.name, bytes(asked.payload))
-        if op == "secrets.get":
+        if op == ops.INVOKE:
+            invoked = asked(call, arguments.Invoke)
+            return await self._invoke(invoked.name, bytes(invoked.payload))
+        if op == ops.SECRETS_GET:
             return self._secrets.get(call)
-        if op == "sleep":
-            await asyncio.sleep(decode(call, _SLEEP).ms / 1000)
-            return Outcome(result=b"{}")
-        return Outcome(error=CallError("unknown_op", f"The host has no call named `{op}`."))
+        await asyncio.sleep(asked(call, arguments.Sleep).ms / 1000)
+        return Outcome(result=b"{}")
 
     async def _push(self, call: HostCall) -> Outcome:
-        push = decode(call, _PUSH)
+        push = asked(call, arguments.Push)
         if call.tx is None:
             return await self._jobs.push(push, request_id=self._request_id, seq=call.seq)
         with self._jobs.producing(push.name) as span:
@@ -143,8 +138,8 @@ class Live:
 
     def _after_transaction(self, call: HostCall, outcome: Outcome) -> None:
         """Jobs pushed in a transaction exist once it has committed: then the workers are woken."""
-        if call.op not in {"db.commit", "db.rollback"} or call.tx not in self._pushed_in:
+        if call.op not in ops.ENDS_TRANSACTION or call.tx not in self._pushed_in:
             return
         self._pushed_in.discard(call.tx)
-        if call.op == "db.commit" and outcome.error is None:
+        if call.op == ops.DB_COMMIT and outcome.error is None:
             self._jobs.ring()

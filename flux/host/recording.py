@@ -10,19 +10,17 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
 from msgspec import Raw
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import Tracer
 
 from flux.errors import FunctionError, SpoolError
-from flux.host import arguments
-from flux.host.arguments import InvalidArguments, decode, decoder
 from flux.host.protocol import Host
 from flux.host.spans import MOST_SPANS, GuestSpans
-from flux.record import half_pairs
+from flux.record import arguments, ops
 from flux.record.call import CallError, HostCall, Outcome
+from flux.record.ops import InvalidArguments, asked
 from flux.recorder.context import with_call
 from flux.recorder.execution import Execution
 
@@ -40,12 +38,6 @@ MOST_HELD = 4 * 2**20
 
 _TRACER = trace.get_tracer("flux.function")
 _LEVELS: Final = {"debug": "debug", "info": "info", "warn": "warn", "warning": "warn", "error": "error"}
-_ALWAYS_LEAVES: Final = frozenset({"fetch", "invoke", "db.commit"})
-_LEAVES_OUTSIDE_TX: Final = frozenset({"queue.push", "db.sql"})
-_LOG = decoder(arguments.Log)
-_QUERY = decoder(arguments.Query)
-_SPAN_START = decoder(arguments.SpanStart)
-_SPAN_END = decoder(arguments.SpanEnd)
 
 
 class Recording:
@@ -100,7 +92,7 @@ class Recording:
         self._seen.add(call.n)
         self._see_that_it_fits()
         execution.start(call, place.span_id)
-        if execution.held > MOST_HELD or leaves(call):
+        if execution.held > MOST_HELD or ops.leaves(call):
             try:
                 execution.intend(call)
             except SpoolError as error:
@@ -127,13 +119,13 @@ class Recording:
             return
         self._noted = call.n
         try:
-            if call.op == "log":
+            if call.op == ops.LOG:
                 self._log(call)
-            elif call.op == "span.start":
-                start = decode(call, _SPAN_START)
+            elif call.op == ops.SPAN_START:
+                start = asked(call, arguments.SpanStart)
                 self._spans.start(call.n, call.span, start.name, start.attributes)
-            elif call.op == "span.end":
-                end = decode(call, _SPAN_END)
+            elif call.op == ops.SPAN_END:
+                end = asked(call, arguments.SpanEnd)
                 failed = (end.error.type, end.error.message) if end.error else (None, "")
                 if not self._spans.end(end.start, *failed):
                     self._execution.warn(f"span.end: no span numbered {end.start} is open.")
@@ -155,7 +147,7 @@ class Recording:
     def _log(self, call: HostCall) -> None:
         span_id = self._spans.at(call.span).span_id
         try:
-            line = decode(call, _LOG)
+            line = asked(call, arguments.Log)
         except InvalidArguments:
             self._execution.log(call, "info", call.arguments.decode("utf-8", "replace"), None, span_id)
             return
@@ -176,31 +168,11 @@ class Recording:
 
     def _refuse_twice(self, call: HostCall, span_id: str | None) -> Outcome:
         """Recorded under no number of the guest's, so that the first call of that number stands."""
-        outcome = self._refused(arguments.INVALID, _twice(call))
+        outcome = self._refused(ops.INVALID, _twice(call))
         nameless = HostCall(call.op, call.arguments, -1, call.tx, call.span)
         self._execution.start(nameless, span_id)
         self._execution.finish(nameless, outcome)
         return outcome
-
-
-def leaves(call: HostCall) -> bool:
-    """Whether the world may be changed by `call` itself, so that its intent has to be on disk first.
-
-    A statement in a transaction changes nothing before its COMMIT, a `db.query` select never; `db.sql` may.
-    """
-    op = call.op
-    if op in _ALWAYS_LEAVES:
-        return True
-    if call.tx is not None:
-        return False
-    if op in _LEAVES_OUTSIDE_TX:
-        return True
-    if op != "db.query":
-        return False
-    try:
-        return half_pairs.decode(_QUERY, call.arguments).operation != "select"
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return True
 
 
 def _twice(call: HostCall) -> str:

@@ -13,12 +13,11 @@ from collections.abc import Mapping
 
 import orjson
 
-from flux.host import arguments
-from flux.host.arguments import decode, decoder
+from flux.record import arguments
 from flux.record.call import CallError, HostCall, Outcome
+from flux.record.ops import asked
 from flux.recorder.redaction import Redaction
 
-_ARGUMENTS = decoder(arguments.Secret)
 _OWN = re.compile(r"(FLUX_|PG[A-Z]+$|DATABASE_URL$)")
 
 
@@ -42,17 +41,19 @@ class Secrets:
         """Answer `secrets.get`: `{value}`, which the record keeps as name, version and whether it was found.
 
         Raises:
-            InvalidArguments: see `arguments.decode`.
+            InvalidArguments: see `ops.asked`.
         """
-        asked = decode(call, _ARGUMENTS)
-        own = _OWN.match(asked.key) is not None
-        value = None if own else self._environment.get(asked.key)
-        if value is None and asked.fallback is None:
-            return Outcome(error=CallError("secret_not_found", _missing(asked.key, own), {"name": asked.key}))
+        wanted = asked(call, arguments.Secret)
+        own = _OWN.match(wanted.key) is not None
+        value = None if own else self._environment.get(wanted.key)
+        if value is None and wanted.fallback is None:
+            return Outcome(
+                error=CallError("secret_not_found", _missing(wanted.key, own), {"name": wanted.key})
+            )
         if value is None:
-            value = asked.fallback
+            value = wanted.fallback
         else:
-            self._redaction.add_secret(asked.key, self.version(asked.key, value), value)
+            self._redaction.add_secret(wanted.key, self.version(wanted.key, value), value)
         return Outcome(result=orjson.dumps({"value": value}))
 
     def version(self, name: str, value: str) -> str:

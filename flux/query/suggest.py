@@ -11,6 +11,7 @@ import re
 from flux.query import database_advice
 from flux.query.facts import Advice, Facts, Suggestion, in_words, one
 from flux.query.shapes import Shape
+from flux.record import ops
 
 
 def suggest(facts: Facts) -> list[Suggestion]:
@@ -206,7 +207,7 @@ def _null_access(facts: Facts) -> list[Suggestion]:
     empty = [
         call
         for call in facts.cause.document["host_calls"]
-        if call["op"] in ("db.query", "db.sql")
+        if call["op"] in ops.GIVES_ROWS
         and isinstance(call["result"], dict)
         and call["result"].get("rows") == []
     ]

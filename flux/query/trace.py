@@ -14,6 +14,7 @@ from flux.query.partition import of_day
 from flux.query.parts import Columns, Parts
 from flux.query.queries import Q
 from flux.query.shapes import Shape
+from flux.record import ops
 
 MOST_CHILDREN = 200
 """Invoked executions that come with a trace, however deeply nested."""
@@ -29,7 +30,7 @@ async def load(connection: Connection[Any], found: Found) -> Shape:
     rows = await connection.fetch(of_day(Q.trace, found.day), found.request_id, found.day)
     parts = Parts(rows)
     if found.unrecorded is not None or any(
-        call["op"] in ("invoke", "queue.push") for call in parts.of(found.request_id, "host_call")
+        call["op"] in ops.BEGETS for call in parts.of(found.request_id, "host_call")
     ):
         below = await connection.fetch(Q.descendants, found.request_id, found.day, MOST_CHILDREN)
         if below:

@@ -54,6 +54,7 @@ class HostCall(msgspec.Struct):
         tx: the `n` of the open `db.begin` this call belongs to, or None.
         span: the `n` of the innermost open `span.start`, or None.
         seq: the call's number in its execution, given by Recording before the call is performed.
+        asked: the arguments as they were read, once `flux.record.ops` has read them.
     """
 
     op: str
@@ -62,6 +63,7 @@ class HostCall(msgspec.Struct):
     tx: int | None = None
     span: int | None = None
     seq: int = -1
+    asked: msgspec.Struct | None = None
 
 
 class Outcome(msgspec.Struct):

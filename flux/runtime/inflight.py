@@ -13,6 +13,7 @@ import orjson
 
 from flux.errors import FluxError, RuntimeFault
 from flux.host.protocol import Host
+from flux.record import ops
 from flux.record.call import HostCall
 from flux.runtime.connection import Connection, Taker
 from flux.runtime.deployment import Deployment
@@ -29,23 +30,8 @@ MOST_HELD = 512 * 2**20
 MOST_WITHDRAWN = 10_000
 """Invocations given up that are remembered: of them a guest may still say something."""
 
-CALLS = frozenset(
-    {
-        "db.query",
-        "db.sql",
-        "db.begin",
-        "db.commit",
-        "db.rollback",
-        "fetch",
-        "queue.push",
-        "invoke",
-        "secrets.get",
-        "sleep",
-    }
-)
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
-NOTES = frozenset({"log", "span.start", "span.end"})
 
 
 class Run(msgspec.Struct, eq=False):
@@ -241,7 +227,7 @@ class InFlight:
                 return
             raise RuntimeFault(f"a call in invocation {str(number)[:40]}, which is not running")
         call = _host_call(run, header, body)
-        if op not in CALLS:
+        if op not in ops.CALLS:
             raise RuntimeFault(f"a call of unknown op {str(op)[:40]!r}")
         size = len(body)
         self._held += size
@@ -257,7 +243,7 @@ class InFlight:
                 return
             raise RuntimeFault(f"a note in invocation {str(number)[:40]}, which never was")
         call = _host_call(run, header, body)
-        if op not in NOTES:
+        if op not in ops.NOTES:
             raise RuntimeFault(f"a note of unknown op {str(op)[:40]!r}")
         run.host.notify(call)
 

@@ -8,6 +8,7 @@ from flux.cli.render.ansi import Text
 from flux.cli.render.safe import safe
 from flux.cli.render.values import compact, duration, plural, short, sql
 from flux.query.shapes import Shape
+from flux.record import ops
 
 ARGUMENTS = 60
 """Cells that arguments take at most."""
@@ -35,7 +36,7 @@ def label(call: Shape) -> Text:
 def asked(call: Shape) -> Text:
     """What a call asked for."""
     arguments: dict[str, Any] = call["arguments"] if isinstance(call["arguments"], dict) else {}
-    return _ASKED.get(call["op"], _other)(call["op"], arguments, style_of(call["op"]))
+    return ASKED.get(call["op"], _other)(call["op"], arguments, style_of(call["op"]))
 
 
 def outcome(call: Shape) -> Text:
@@ -133,42 +134,43 @@ def _other(op: str, asked: dict[str, Any], style: str) -> Text:
     return Text.of((safe(op), f"bold {style}"), (" ", "")).add(compact(asked, ARGUMENTS), "dim")
 
 
-_ASKED = {
-    "db.query": _query,
-    "db.sql": _sql,
-    "db.begin": _begin,
-    "db.commit": _control,
-    "db.rollback": _control,
-    "fetch": _fetch,
-    "queue.push": _push,
-    "invoke": _invoke,
-    "secrets.get": _secret,
-    "sleep": _sleep,
+ASKED = {
+    ops.DB_QUERY: _query,
+    ops.DB_SQL: _sql,
+    ops.DB_BEGIN: _begin,
+    ops.DB_COMMIT: _control,
+    ops.DB_ROLLBACK: _control,
+    ops.FETCH: _fetch,
+    ops.QUEUE_PUSH: _push,
+    ops.INVOKE: _invoke,
+    ops.SECRETS_GET: _secret,
+    ops.SLEEP: _sleep,
 }
+"""What tells each kind of call in words."""
 
 
 def _outcome(call: Shape, result: dict[str, Any]) -> Text | None:
     op = call["op"]
     if call["error"] is not None:
         return None
-    if op in ("db.query", "db.sql"):
+    if op in ops.GIVES_ROWS:
         count = result.get("count")
         if count is None and isinstance(result.get("rows"), list):
             count = len(result["rows"])
         if isinstance(count, str) and count.isdigit():
             count = int(count)
         return Text.of((plural(count, "row"), "dim")) if isinstance(count, int) else None
-    if op == "fetch" and isinstance(result.get("status"), int):
+    if op == ops.FETCH and isinstance(result.get("status"), int):
         bad = result["status"] >= 400
         return Text.of((str(result["status"]), "red" if bad else "green"))
-    if op == "queue.push" and result.get("id") is not None:
+    if op == ops.QUEUE_PUSH and result.get("id") is not None:
         twice = " (was there already)" if result.get("duplicate") else ""
         return Text.of((f"job {safe(short(str(result['id'])))}{twice}", "dim"))
-    if op == "secrets.get" and "found" in result:
+    if op == ops.SECRETS_GET and "found" in result:
         version = f"version {result['version']}" if result.get("version") is not None else "found"
         return Text.of(
             (safe(version) if result["found"] else "not found", "dim" if result["found"] else "yellow")
         )
-    if op == "invoke" and call["result"] is not None:
+    if op == ops.INVOKE and call["result"] is not None:
         return Text.of((compact(call["result"], ARGUMENTS), "dim"))
     return None

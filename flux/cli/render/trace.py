@@ -14,6 +14,7 @@ from flux.cli.render.tree import build
 from flux.cli.render.values import ago, clock, compact, duration, plural, short, status
 from flux.cli.render.waterfall import waterfall
 from flux.query.shapes import Shape
+from flux.record import ops
 
 _LABEL = 9
 
@@ -72,8 +73,8 @@ def _tally(document: Shape) -> str:
     kinds: Counter[str] = Counter()
     for call in document["host_calls"]:
         op = call["op"]
-        if op not in ("db.begin", "db.commit", "db.rollback"):
-            kinds["sql" if op.startswith("db.") else op.partition(".")[0]] += 1
+        if op not in ops.CONTROLS_TRANSACTION:
+            kinds["sql" if op in ops.DATABASE else op.partition(".")[0]] += 1
     parts = [f"{count} {kind}" for kind, count in kinds.items()]
     kept = sum(1 for mutation in document["mutations"] if not mutation["rolled_back"])
     undone = len(document["mutations"]) - kept

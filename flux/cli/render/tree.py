@@ -14,6 +14,7 @@ from flux.cli.render.safe import safe
 from flux.cli.render.values import compact, duration, short, status
 from flux.query.cause import is_error, span_error
 from flux.query.shapes import Shape
+from flux.record import ops
 
 DEEPEST = 60
 """Levels of spans that a tree shows."""
@@ -87,7 +88,7 @@ class _Builder:
         document = self._document
         of_span: dict[str, Shape] = {}
         for call in document["host_calls"]:
-            if call["span_id"] and call["op"] not in ("db.commit", "db.rollback"):
+            if call["span_id"] and call["op"] not in ops.ENDS_TRANSACTION:
                 of_span.setdefault(call["span_id"], call)
         for span in document["spans"]:
             node = self._span(span, of_span.get(span["span_id"]))
@@ -196,7 +197,7 @@ class _Builder:
         ends = [
             call
             for call in self._document["host_calls"]
-            if call["tx"] == begin["seq"] and call["op"] in ("db.commit", "db.rollback")
+            if call["tx"] == begin["seq"] and call["op"] in ops.ENDS_TRANSACTION
         ]
         if not ends:
             return Text.of(("  never committed", "red"))
@@ -212,7 +213,7 @@ class _Builder:
         seq, begin = call["seq"], self._calls.get(call["tx"]) if call["tx"] is not None else None
         if seq in self._calls:
             return
-        if call["op"] in ("db.commit", "db.rollback") and begin is not None:
+        if call["op"] in ops.ENDS_TRANSACTION and begin is not None:
             self._calls[seq] = begin
             if call["error"] is not None:
                 begin.error = call["error"]

@@ -108,7 +108,7 @@ async def test_copy_and_savepoints_outside_a_transaction_are_refused(guest: Gues
 
 
 async def test_arguments_that_are_no_call_are_refused(guest: Guest) -> None:
-    assert (await guest.fail("db.sql", params=[1])).type == "invalid_parameter"
+    assert (await guest.fail("db.sql", params=[1])).type == "invalid_arguments"
     assert (await guest.fail("db.begin", isolation="chaos")).type == "invalid_parameter"
     assert (await guest.fail("queue.push", name="x")).type == "feature_not_supported"
 

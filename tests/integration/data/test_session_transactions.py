@@ -177,10 +177,14 @@ async def test_a_job_pushed_in_a_transaction_exists_if_it_commits(
     assert (job["pushed_by"], job["pushed_seq"]) == (REQUEST, seq)
 
 
-async def test_a_refused_push_fails_the_transaction(guest: Guest) -> None:
+@pytest.mark.parametrize("options", [{}, {"delay": -1}, {"maxAttempts": 0}, {"idempotencyKey": ""}])
+async def test_a_push_that_makes_no_sense_is_refused_before_it_fails_the_transaction(
+    guest: Guest, options: dict[str, object]
+) -> None:
     tx = await guest.begin()
-    assert (await guest.fail("queue.push", tx, name="", payload=1)).type == "check_violation"
-    assert (await guest.fail("db.commit", tx)).type == "in_failed_sql_transaction"
+    error = await guest.fail("queue.push", tx, name="a" if options else "", payload=1, options=options)
+    assert error.type == "invalid_arguments"
+    await guest.ask("db.commit", tx)
 
 
 async def test_behind_a_transaction_pooler_every_statement_is_a_transaction_and_nothing_is_prepared(

@@ -21,9 +21,9 @@ from cryptography.x509.oid import NameOID
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from flux.host.arguments import InvalidArguments
 from flux.host.fetch import FetchClient
 from flux.record.call import HostCall, Outcome
+from flux.record.ops import InvalidArguments
 from tests.integration.host.local_http import HttpServer, Received, answer
 
 KEY = "0123456789abcdef0123456789abcdef-3"

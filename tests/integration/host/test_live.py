@@ -13,11 +13,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from flux.config import Config
-from flux.host.arguments import Push, PushOptions
 from flux.host.fetch import FetchClient
 from flux.host.jobs import Jobs
 from flux.host.live import Live
 from flux.host.secrets import Secrets
+from flux.record.arguments import Push, PushOptions
 from flux.record.call import CallError, HostCall, Outcome
 from flux.recorder.redaction import Redaction
 from flux.store.database import Store

@@ -12,7 +12,8 @@ import pytest
 from opentelemetry.context import get_current
 
 from flux.errors import FunctionError, SpoolFull
-from flux.host.recording import Recording, leaves
+from flux.host.recording import Recording
+from flux.record import ops
 from flux.record.call import CallError, HostCall, Outcome
 from flux.record.events import Call
 from flux.recorder.context import CALL_KEY, current_execution
@@ -87,7 +88,7 @@ def call(op: str, n: int, arguments: Any = None, **more: Any) -> HostCall:
 def test_only_what_may_change_the_world_needs_an_intent(
     op: str, arguments: Any, tx: int | None, sent: bool
 ) -> None:
-    assert leaves(call(op, 1, arguments, tx=tx)) is sent
+    assert ops.leaves(call(op, 1, arguments, tx=tx)) is sent
 
 
 async def test_the_intent_and_all_replies_before_it_are_on_disk_when_the_effect_is_sent(

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import orjson
 from msgspec import Raw
 
-from flux.host.arguments import Push, PushOptions
 from flux.host.jobs import Jobs
 from flux.queue.backoff import Backoff
 from flux.queue.job import Job, JobResult
 from flux.queue.worker import Worker
+from flux.record.arguments import Push, PushOptions
 from flux.store.database import Store
 
 AT_ONCE = Backoff(first=0.0)

@@ -1,21 +1,14 @@
-"""What a guest may say in a host call: one struct per op, decoded strictly from its exact JSON.
+"""What a guest may say in a host call: one struct per operation, which `flux.record.ops` reads it into.
 
-Used by Live and Recording. Guests are not trusted: whatever doesn't fit is refused in words that name the op
-and the member. The `db.*` calls are the data engine's to read.
+Guests are not trusted: whatever doesn't fit is refused in words that name the operation and the member.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
-
-from flux.record import half_pairs
-from flux.record.call import CallError, HostCall, Outcome
-
-INVALID: Final = "invalid_arguments"
-"""`error.type` of a call whose arguments can't be understood."""
 
 LONGEST_SLEEP_MS: Final = 2**31 - 1
 """What JavaScript's setTimeout can hold; a longer sleep belongs in a delayed job."""
@@ -24,7 +17,6 @@ _TEN_YEARS_MS: Final = 10 * 366 * 86_400_000
 
 _Delay = Annotated[int, Meta(ge=0, le=_TEN_YEARS_MS)] | Annotated[float, Meta(ge=0, le=_TEN_YEARS_MS)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
-T = TypeVar("T")
 
 
 class Binary(msgspec.Struct):
@@ -135,37 +127,29 @@ class SpanEnd(msgspec.Struct):
 
 
 class Query(msgspec.Struct):
-    """The one member of `db.query` that tells a read from a write."""
+    """The one member of `db.query` that tells a read from a write; the rest `flux.data.builder` reads."""
 
-    operation: str = "select"
+    operation: Any = "select"
 
-
-class Anything(msgspec.Struct):
-    """Any JSON object."""
-
-
-class InvalidArguments(Exception):
-    """A guest's arguments can't be understood; the message says which and why."""
+    @property
+    def writes(self) -> bool:
+        """Whether it may change rows."""
+        return bool(self.operation != "select")
 
 
-def decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
-    """A decoder for one of the structs above; make it once."""
-    return msgspec.json.Decoder(kind)
+class Sql(msgspec.Struct):
+    """Arguments of `db.sql`. Each parameter is exact JSON."""
+
+    text: str
+    params: list[Raw] = []
 
 
-def decode(call: HostCall, kind: msgspec.json.Decoder[T]) -> T:
-    """The call's arguments. Half a surrogate pair, which JavaScript's strings can hold, is read as U+FFFD;
-    exact JSON in them stays as it was written.
+class Begin(msgspec.Struct):
+    """Arguments of `db.begin`. Null is as good as absent."""
 
-    Raises:
-        InvalidArguments: they are not JSON, or not what the op takes.
-    """
-    try:
-        return half_pairs.decode(kind, call.arguments)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidArguments(f"{call.op}: {error}") from error
+    isolation: str | None = None
+    readonly: bool | None = None
 
 
-def refusal(message: str) -> Outcome:
-    """The outcome of a call whose arguments were refused."""
-    return Outcome(error=CallError(INVALID, message))
+class Nothing(msgspec.Struct):
+    """Arguments of an operation that takes none: any JSON object."""
