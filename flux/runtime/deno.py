@@ -2,8 +2,8 @@
 TypeScript with it.
 
 The guest may read its own bundle and the module `@flux/functions`, and nothing else: no network, environment,
-subprocesses, foreign functions or writing. Modules that evade recording (node:fs, node:crypto...) are mapped
-away.
+subprocesses, foreign functions or writing. Modules that evade recording (node:fs, node:process...) are mapped
+away; node:crypto is the guest's own, whose random numbers are the invocation's.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ assert assert/strict async_hooks buffer events path path/posix path/win32 punyco
 url util util/types
 """
 """Modules of Node that neither reach the outside nor bring a clock or random of their own."""
+_OFFERED = {"functions.ts": "@flux/functions", "node_crypto.ts": "node:crypto"}
+"""What of the guest's own code functions can import, and as what."""
 NODE_DENIED = """
-child_process cluster console constants crypto dgram diagnostics_channel dns dns/promises domain fs
+child_process cluster console constants dgram diagnostics_channel dns dns/promises domain fs
 fs/promises http http2 https inspector inspector/promises module net os perf_hooks process readline
 readline/promises repl sea sqlite stream stream/consumers stream/promises stream/web sys test
 test/reporters timers timers/promises tls trace_events tty v8 vm wasi worker_threads zlib
@@ -78,7 +80,7 @@ class DenoLauncher:
             "--no-check",
             "--node-modules-dir=none",
             f"--import-map={import_map}",
-            f"--allow-read=bundle,{GUEST / 'functions.ts'},{door}",
+            f"--allow-read=bundle,{','.join(str(GUEST / name) for name in _OFFERED)},{door}",
             f"--allow-write={door}",
             f"--allow-net=unix:{door}",
             f"--v8-flags={heap}--stack-trace-limit=40",
@@ -133,11 +135,12 @@ def _versions() -> tuple[tuple[str, str], ...]:
 @functools.cache
 def _import_map() -> str:
     guest = GUEST.as_uri() + "/"
-    imports = {"@flux/functions": guest + "functions.ts"}
-    own = {}
+    imports = {name: guest + file for file, name in _OFFERED.items()}
+    imports["crypto"] = imports["node:crypto"]
+    own = {"node:crypto": "node:crypto"}
     for path in GUEST.glob("*.ts"):
         own[path.as_uri()] = path.as_uri()
-        if path.name not in ("main.ts", "functions.ts"):
+        if path.name not in ("main.ts", *_OFFERED):
             imports[path.as_uri()] = f"flux-denied:guest/{path.name}"
     for name in NODE_DENIED.split():
         imports[f"node:{name}"] = imports[name] = f"flux-denied:{name}"

@@ -36,7 +36,6 @@ async def _deno(tmp_path: Path) -> AsyncIterator[SubprocessEngine]:
         'import x from "node:child_process";',
         'import x from "node:worker_threads";',
         'import { createRequire as x } from "node:module";',
-        'import { randomBytes as x } from "node:crypto";',
         'import x from "node:timers/promises";',
         f'import {{ open as x }} from "{(GUEST / "frames.ts").as_uri()}";',
         f'import {{ open as x }} from "{(GUEST / "frames.ts").as_uri()}?again";',
