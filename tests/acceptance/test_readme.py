@@ -1,8 +1,9 @@
 """Every command in the README's console blocks runs, in order, and prints what the README says.
 
-A block is fenced as `console`. `$ ` begins a command, the lines up to the next one are its output.
-A line that is only `…` stands for any lines. Ids, times, durations, ports and bars differ from run
-to run and are compared as such. `flux dev` goes on running behind the others.
+A block is fenced as `console`. `$ ` begins a command, which a backslash at a line's end carries on.
+The lines up to the next one are its output. A line that is only `…` stands for any lines. Ids,
+times, durations, ports and bars differ from run to run and are compared as such. `flux dev` goes on
+running behind the others.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ def _steps(text: str) -> list[Step]:
         for line in block.splitlines():
             if line.startswith("$ "):
                 steps.append(Step(line[2:], []))
+            elif steps and steps[-1].command.endswith("\\"):
+                steps[-1] = Step(f"{steps[-1].command}\n{line}", [])
             else:
                 steps[-1].expected.append(line)
     return steps
