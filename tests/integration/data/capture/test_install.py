@@ -57,44 +57,6 @@ async def test_without_event_triggers_an_installation_finds_new_tables(plain: as
     assert await plain.fetchval("SELECT count(*) FROM flux.schema_changes") == 2
 
 
-@pytest.mark.parametrize("last", ["0013_find"])
-async def test_an_older_installation_goes_on_with_the_newer_capture(
-    empty_database_url: str, last: str
-) -> None:
-    """The triggers that stand on the tables call the functions that a migration replaced."""
-    connection = await asyncpg.connect(empty_database_url)
-    try:
-        await migrate.apply(connection, [m for m in migrate.read() if m.name <= last])
-        await connection.execute("CREATE TABLE t (id int PRIMARY KEY, v int)")
-        await connection.execute("CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id)")
-        await connection.execute("CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10)")
-        await install(connection)
-        write = "INSERT INTO t VALUES ({0}, 1); INSERT INTO p VALUES ({0}); UPDATE t SET v = 2; DELETE FROM t"
-        await connection.execute(write.format(1))
-        assert await migrate.apply(connection)
-        await connection.execute(write.format(2))
-        await install(connection)
-        await connection.execute(write.format(3))
-        found = await connection.fetch(
-            "SELECT table_name, op, key::text, coalesce(after, before)::text AS image FROM flux.mutations"
-            " ORDER BY n"
-        )
-        assert [tuple(row) for row in found] == [
-            (table, op, f'{{"id": {i}}}', image.format(i=i))
-            for i in (1, 2, 3)
-            for table, op, image in (
-                ("t", "INSERT", '{{"v": 1, "id": {i}}}'),
-                ("p", "INSERT", '{{"id": {i}}}'),
-                ("t", "UPDATE", '{{"v": 2, "id": {i}}}'),
-                ("t", "DELETE", '{{"v": 2, "id": {i}}}'),
-            )
-        ]
-        assert (await status(connection)).uncaptured == []
-        assert await connection.fetchval("SELECT count(*) FROM flux.epochs") == 3
-    finally:
-        await connection.close()
-
-
 async def test_a_trigger_that_is_switched_off_or_dropped_is_put_back_with_an_epoch(
     plain: asyncpg.Connection,
 ) -> None:

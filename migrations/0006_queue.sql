@@ -24,18 +24,35 @@ CREATE TABLE flux.jobs (
     pushed_seq      integer,
     traceparent     text,
     last_error      jsonb,
-    last_request_id text COLLATE "C"
+    last_request_id text COLLATE "C",
+    pushed_from     text DEFAULT nullif(current_setting('application_name'), '')
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 CREATE UNIQUE INDEX jobs_idempotency ON flux.jobs (name, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX jobs_queued ON flux.jobs (run_at) WHERE status = 'queued';
 CREATE INDEX jobs_running ON flux.jobs (lease_until) WHERE status = 'running';
 CREATE INDEX jobs_pushed_by ON flux.jobs (pushed_by) WHERE pushed_by IS NOT NULL;
 CREATE INDEX jobs_failed ON flux.jobs (finished_at DESC) WHERE status = 'failed';
-COMMENT ON TABLE flux.jobs IS 'Jobs: what functions pushed to the queue. status: queued, running, done, or failed (out of attempts).';
-COMMENT ON COLUMN flux.jobs.payload IS 'Exact JSON as it was pushed; payload_json is derived, null where jsonb can''t hold it.';
+COMMENT ON TABLE flux.jobs IS 'Jobs: what functions pushed to the queue.';
+COMMENT ON COLUMN flux.jobs.id IS '32 hex digits, random.';
+COMMENT ON COLUMN flux.jobs.name IS 'The function that is to run.';
+COMMENT ON COLUMN flux.jobs.payload IS 'Exact JSON as it was pushed: the function''s input.';
+COMMENT ON COLUMN flux.jobs.payload_json IS 'The payload, for searching; null where jsonb can''t hold it.';
+COMMENT ON COLUMN flux.jobs.status IS 'queued, running, done, or failed (out of attempts).';
 COMMENT ON COLUMN flux.jobs.attempt IS 'Attempts begun; counted when a worker claims the job, so that one lost with its worker counts too.';
-COMMENT ON COLUMN flux.jobs.pushed_by IS 'request_id of the execution that pushed it, pushed_seq the number of that host call in it; null from outside.';
+COMMENT ON COLUMN flux.jobs.max_attempts IS 'After so many attempts it fails.';
+COMMENT ON COLUMN flux.jobs.run_at IS 'Not before this; moved on after an attempt that failed.';
+COMMENT ON COLUMN flux.jobs.created_at IS 'When it was pushed.';
+COMMENT ON COLUMN flux.jobs.started_at IS 'When its latest attempt was claimed.';
+COMMENT ON COLUMN flux.jobs.finished_at IS 'When it was done, or had failed.';
+COMMENT ON COLUMN flux.jobs.locked_by IS 'flux.nodes.id of the worker that holds its attempt.';
+COMMENT ON COLUMN flux.jobs.lease_until IS 'Until when that worker holds it, unless it renews.';
+COMMENT ON COLUMN flux.jobs.idempotency_key IS 'A second push to the same queue with the same key stores nothing.';
+COMMENT ON COLUMN flux.jobs.pushed_by IS 'request_id of the execution that pushed it; null from outside.';
+COMMENT ON COLUMN flux.jobs.pushed_seq IS 'flux.host_calls.seq of that push.';
+COMMENT ON COLUMN flux.jobs.traceparent IS 'The W3C trace context of the push''s PRODUCER span.';
+COMMENT ON COLUMN flux.jobs.last_error IS 'Why its latest failed attempt failed: {type, message}.';
 COMMENT ON COLUMN flux.jobs.last_request_id IS 'The execution of the latest attempt that came to an end.';
+COMMENT ON COLUMN flux.jobs.pushed_from IS 'application_name of the session that pushed it: `flux <node id>` for a serving process.';
 
 -- Exact JSON bytes as jsonb, or null where jsonb can't hold them (\u0000, lone surrogates) or they are not JSON.
 CREATE FUNCTION flux.json_or_null(data bytea) RETURNS jsonb

@@ -1,4 +1,15 @@
--- What a function's transaction says when it ends: Flux's session runs `SELECT flux.leave(); COMMIT` in one simple query.
+-- What a function's transaction says when it begins and when it ends.
+
+-- Called in the simple query that begins a transaction: `BEGIN; SET LOCAL flux.ctx = '...'; SELECT flux.enter()`.
+CREATE FUNCTION flux.enter() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF current_setting('transaction_isolation') = 'read committed' THEN
+        RAISE INFO 'flux:{"begin":{"snap":"%"}}', pg_current_snapshot();
+    END IF;
+END $$;
+
+-- At its end, Flux's session runs `SELECT flux.leave(); COMMIT` in one simple query.
 --
 -- Announces, as RAISE INFO 'flux:' and JSON, {"end": {"xid": x, "snap": s}}: the transaction id, where one was assigned (a row lock, or
 -- a write to a table that is not captured: captured writes have told it already), and under REPEATABLE READ and SERIALIZABLE

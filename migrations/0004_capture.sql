@@ -1,0 +1,601 @@
+-- Mutation capture: every row that changes is written to flux.mutations in the transaction that changed it.
+--
+-- What stands on a table
+--   !flux_insert, !flux_update, !flux_delete   AFTER, per statement, with transition tables: all of the statement's rows at once. Only
+--                    where nothing of the user's can run in mid-statement and write the same rows again (no triggers on the table or on
+--                    those its foreign keys cascade to, no cascade back to itself), and not on partitioned tables.
+--   !flux_capture    everywhere else: AFTER, per row, sorts first. On a partitioned table it stands on the root, and
+--                    Postgres clones it to all leaves, so that writes straight to a leaf are captured too.
+--   !flux_announce   beside it, per statement: tells Flux's session what the statement did (below).
+--   ~flux_truncate   BEFORE TRUNCATE, sorts last: one TRUNCATE mutation per row that is about to go.
+-- Their functions exist twice: the ones called ..._plain set less, for tables whose column types allow it (flux.needs_settings).
+-- All are ENABLE ALWAYS. flux.capture_table() places them. Their arguments: 'p' for a partitioned table or '', columns to leave out
+-- (virtual generated ones, which a trigger can't see) as an array, then the key's columns.
+--
+-- Order numbers (flux.mutations.n) grow by 32. Played backwards by n, a table's mutations give what was before. A row's trigger runs
+-- after the whole statement, so a nested trigger may have written the row again and been numbered already; such a
+-- mutation is placed below its successor, in the gap of 31 numbers (flux.place).
+--
+-- Images are to_jsonb of the row under UTC and lossless floats, whatever the session has set. A column that to_jsonb refuses
+-- (\u0000 in json, 256 MB) is kept as {"$text": "..."}; a capture never makes the user's statement fail.
+--
+-- Context: the session setting flux.ctx holds `<request_id>|<day>`. It decides which execution a mutation belongs to. Any SQL can
+-- SET it, so a function could name another execution; it cannot do so unseen: announcements carry the request_id ("r")
+-- to the session that knows its own, a mutation's xid is also recorded with the host call that Flux itself made, and rows written
+-- by flux_app without a context show as origin `outside` with actor `flux_app`. Nothing a function can do stops its
+-- rows from being captured: it owns neither tables nor triggers.
+--
+-- Announcements, only where flux.ctx is set: RAISE INFO 'flux:' and JSON
+--   {"r": request_id, "a": [[n, xid, schema, table, op, key, before, after, at_epoch_us], ...], "cut": c, "lo": n, "hi": n, "snap": s}
+-- once per statement that changed rows, nested triggers' rows included (a nested statement announces what is pending, so one client
+-- statement may announce several times: take the least lo, the greatest hi, add up cut). At most 32 rows and 64 KiB per client
+-- statement; `cut` counts the rest. "snap" is there under READ COMMITTED. flux.enter() announces {"begin": {"snap": s}}.
+
+
+-- The cluster's identity as a constant (reading it takes a file access); flux.adopt_cluster() renews it after a restore elsewhere.
+CREATE FUNCTION flux.adopt_cluster() RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    id bigint := (SELECT system_identifier FROM pg_control_system());
+BEGIN
+    IF to_regprocedure('flux.system_id()') IS NOT NULL THEN
+        IF flux.system_id() = id THEN
+            RETURN id;
+        END IF;
+    END IF;
+    EXECUTE format('CREATE OR REPLACE FUNCTION flux.system_id() RETURNS bigint LANGUAGE sql IMMUTABLE AS %L', format('SELECT %L::bigint', id));
+    RETURN id;
+END $$;
+SELECT flux.adopt_cluster();
+
+-- Images -----------------------------------------------------------------------------------------------------------
+
+-- A value that to_jsonb may refuse: what can't be converted becomes {"$text": its text}, and what is longer than `most` characters (jsonb holds
+-- 256 MB) its beginning, length and md5. Never fails.
+CREATE FUNCTION flux.careful_value(value anyelement, most integer) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    shown text;
+BEGIN
+    BEGIN
+        shown := value::text;
+        IF octet_length(shown) <= most OR shown IS NULL THEN
+            RETURN to_jsonb(value);
+        END IF;
+    EXCEPTION WHEN OTHERS THEN
+        RETURN jsonb_build_object('$text', shown);
+    END;
+    RETURN jsonb_build_object('$text', left(shown, 1048576), '$length', length(shown), '$md5', md5(shown));
+END $$;
+
+-- SQL that makes the image of a table's row `r` column by column.
+CREATE FUNCTION flux.careful_image(relation oid) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('(SELECT jsonb_object_agg(v.name, v.image) FROM (VALUES %s) AS v (name, image))',
+                  string_agg(format('(%L, flux.careful_value(r.%I, %s))', attname, attname, 200000000 / columns), ', ' ORDER BY attnum))
+    FROM (SELECT attname, attnum, count(*) OVER () AS columns FROM pg_attribute
+          WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped) a
+$$;
+
+-- The key of an image. One too long for an index entry becomes its md5; the images have it whole.
+CREATE FUNCTION flux.key_of(image jsonb, columns text[]) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    key jsonb;
+BEGIN
+    IF image IS NULL OR columns = '{}' THEN
+        RETURN NULL;
+    END IF;
+    SELECT jsonb_object_agg(name, image -> name) INTO key FROM unnest(columns) AS name;
+    IF octet_length(key::text) > 1500 THEN
+        RETURN jsonb_build_object('$md5', md5(key::text));
+    END IF;
+    RETURN key;
+END $$;
+
+-- Capture -----------------------------------------------------------------------------------------------------------
+
+-- Whether a flux.ctx can be an execution's: well formed, its day near today.
+CREATE FUNCTION flux.context_is_sound(ctx text) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    today date := (now() AT TIME ZONE 'UTC')::date;
+BEGIN
+    RETURN ctx ~ '^[0-9a-f]{32}\|\d{4}-\d\d-\d\d$' AND right(ctx, 10)::date BETWEEN today - 31 AND today + 1;
+EXCEPTION WHEN OTHERS THEN
+    RETURN false;
+END $$;
+
+-- A partition's root, by name; a table that is none is its own.
+CREATE FUNCTION flux.root_of(relation oid, OUT schema_name name, OUT table_name name)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = coalesce(pg_partition_root(relation::regclass)::oid, relation)
+$$;
+
+-- The execution that a context names: null and null unless it is well formed and its day has or may have a partition; where `ctx` is null or
+-- unsound, the outside transaction's own. Makes a missing partition: an outside write after a month's silence must not fail. Leaves the day
+-- in the session's flux.day, by which captures know that they need not ask again: it is sound and its partition is there.
+CREATE FUNCTION flux.home_of(ctx text, OUT request text, OUT on_day date, OUT origin text)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF flux.context_is_sound(ctx) THEN
+        request := left(ctx, 32);
+        on_day := right(ctx, 10)::date;
+        origin := 'flux';
+    ELSE
+        request := md5(flux.system_id() || '/' || current_database() || '/' || pg_current_xact_id());
+        on_day := (now() AT TIME ZONE 'UTC')::date;
+        origin := 'outside';
+    END IF;
+    PERFORM flux.ensure_partition('mutations', on_day);
+    IF origin = 'flux' THEN
+        PERFORM set_config('flux.day', to_char(on_day, '|YYYY-MM-DD'), false);
+    END IF;
+END $$;
+
+-- Where the mutation of a row belongs that a nested statement wrote again before the row's own trigger ran: right below that one's
+-- number. Null: at the end, the usual place. `stale`: the row version may have been replaced. For a DELETE, `becomes` and `version` are null.
+CREATE FUNCTION flux.place(relation oid, stale boolean, version tid, request text, on_day date, in_schema text, in_table text,
+                           key_columns text[], was jsonb, becomes jsonb) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    stands boolean;
+    of_key jsonb := flux.key_of(coalesce(becomes, was), key_columns);
+    place bigint;
+    fits_at_end boolean;
+BEGIN
+    IF pg_trigger_depth() > 1 THEN
+        PERFORM set_config('flux.nested', pg_current_xact_id()::text, true);
+    END IF;
+    IF becomes IS NOT NULL THEN
+        IF NOT stale THEN
+            RETURN NULL;
+        END IF;
+        EXECUTE format('SELECT EXISTS (SELECT FROM ONLY %s WHERE ctid = $1)', relation::regclass) INTO stands USING version;
+        IF stands THEN
+            RETURN NULL;
+        END IF;
+    ELSIF current_setting('flux.nested', true) IS DISTINCT FROM pg_current_xact_id()::text THEN
+        RETURN NULL;
+    END IF;
+    WITH later AS (
+        SELECT m.n, m.before, m.after, lag(m.after) OVER (ORDER BY m.n) AS previous, row_number() OVER (ORDER BY m.n) AS nth
+        FROM flux.mutations m
+        WHERE m.request_id = request AND m.day = on_day AND m.xid = pg_current_xact_id() AND m.schema_name = in_schema
+          AND m.table_name = in_table
+          AND CASE WHEN of_key IS NULL THEN m.before = becomes OR m.after = was ELSE m.key = of_key END)
+    SELECT (SELECT l.n - 1 FROM later l
+            WHERE l.before IS NOT DISTINCT FROM becomes
+              AND (l.nth = 1 OR l.previous IS NOT DISTINCT FROM was OR of_key <> flux.key_of(was, key_columns))
+            ORDER BY l.n DESC LIMIT 1),
+           (SELECT l.after IS NOT DISTINCT FROM was FROM later l ORDER BY l.n DESC LIMIT 1)
+    INTO place, fits_at_end;
+    IF becomes IS NULL AND fits_at_end THEN
+        RETURN NULL;
+    END IF;
+    WHILE EXISTS (SELECT FROM flux.mutations m WHERE m.request_id = request AND m.day = on_day AND m.n = place) LOOP
+        place := place - 1;
+    END LOOP;
+    RETURN place;
+END $$;
+
+-- The JSON of one announced row.
+CREATE FUNCTION flux.announced(n bigint, in_schema text, in_table text, op text, of_key jsonb, was jsonb, becomes jsonb)
+RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT json_build_array(n, pg_current_xact_id()::text::bigint, in_schema, in_table, op, of_key, was, becomes,
+                            (date_part('epoch', clock_timestamp()) * 1000000)::bigint)::text
+$$;
+
+-- Of the rows that a client statement may still announce: {its time in µs, rows, bytes, least n, greatest n, 1 if full}, as kept in flux.tally.
+CREATE FUNCTION flux.tally() RETURNS bigint[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    tally bigint[] := nullif(current_setting('flux.tally', true), '')::bigint[];
+    statement bigint := (date_part('epoch', statement_timestamp()) * 1000000)::bigint;
+BEGIN
+    IF tally[1] = statement AND array_length(tally, 1) = 6 THEN
+        RETURN tally;
+    END IF;
+    RETURN ARRAY[statement, 0, 0, NULL, NULL, 0];
+EXCEPTION WHEN OTHERS THEN
+    RETURN ARRAY[statement, 0, 0, NULL, NULL, 0];
+END $$;
+
+-- Capture per statement. A straight way for one row, and one for all else: more rows, an image that to_jsonb refuses, columns to leave out. The SET
+-- clauses make images the same whatever the session has set. Images are made first, where a failure costs a subtransaction without writes.
+-- Null are, in the straight way, `on_day` and `source` of a context that is sound, and `several`.
+CREATE FUNCTION flux.capture_statement() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET "TimeZone" = 'UTC' SET "DateStyle" = 'ISO' SET "IntervalStyle" = 'postgres'
+SET extra_float_digits = 1 SET bytea_output = 'hex' SET xmlbinary = 'base64' AS $$
+DECLARE
+    ctx text := current_setting('flux.ctx', true);
+    request text := left(ctx, 32);
+    on_day date;
+    source text;
+    old_image jsonb;
+    new_image jsonb;
+    several boolean;
+    place bigint;
+    moment timestamptz;
+    key_column text;
+    of_key jsonb;
+    numbers bigint[];
+    was jsonb[];
+    becomes jsonb[];
+    careful boolean;
+    many bigint;
+    first_n bigint;
+    stamp text;
+    heard text;
+    tally bigint[];
+    said text;
+    said_rows bigint;
+    said_bytes bigint;
+    cut bigint;
+BEGIN
+    BEGIN
+        IF TG_OP = 'INSERT' THEN
+            SELECT to_jsonb(r.*) INTO STRICT new_image FROM flux_new r;
+        ELSIF TG_OP = 'UPDATE' THEN
+            SELECT to_jsonb(o.*), to_jsonb(r.*) INTO STRICT old_image, new_image FROM flux_old o, flux_new r;
+        ELSE
+            SELECT to_jsonb(o.*) INTO STRICT old_image FROM flux_old o;
+        END IF;
+    EXCEPTION
+        WHEN no_data_found THEN
+            RETURN NULL;
+        WHEN OTHERS THEN
+            several := true;
+    END;
+    IF (octet_length(ctx) = 43 AND right(ctx, 11) = current_setting('flux.day', true) AND request ~ '^[0-9a-f]+$') IS NOT TRUE THEN
+        SELECT h.request, h.on_day, h.origin INTO request, on_day, source FROM flux.home_of(ctx) h;
+        source := nullif(source, 'flux');
+    END IF;
+    IF several IS NULL AND TG_ARGV[1] = '{}' THEN
+        place := nextval('flux.mutation_order');
+        moment := clock_timestamp();
+        IF TG_NARGS = 3 THEN
+            key_column := TG_ARGV[2];
+            of_key := CASE WHEN octet_length(coalesce(old_image, new_image) ->> key_column) <= 1000
+                           THEN jsonb_build_object(key_column, coalesce(old_image, new_image) -> key_column) END;
+        END IF;
+        IF of_key IS NULL AND TG_NARGS > 2 THEN
+            of_key := flux.key_of(coalesce(old_image, new_image), TG_ARGV[2:]);
+        END IF;
+        INSERT INTO flux.mutations (request_id, day, n, xid, system_id, schema_name, table_name, op, key, before, after, at, origin,
+                                    actor, application_name)
+        VALUES (request, coalesce(on_day, right(ctx, 10)::date), place, pg_current_xact_id(), flux.system_id(), TG_TABLE_SCHEMA, TG_TABLE_NAME,
+                TG_OP, of_key, old_image, new_image, moment, coalesce(source, 'flux'),
+                coalesce(nullif(current_setting('role'), 'none'), session_user), nullif(current_setting('application_name'), ''));
+        IF source IS NULL THEN
+            said := json_build_array(place, txid_current(), TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP, of_key, old_image, new_image,
+                                     (date_part('epoch', moment) * 1000000)::bigint);
+            stamp := '{' || (date_part('epoch', statement_timestamp()) * 1000000)::bigint || ',';
+            IF octet_length(said) > 65536 OR pg_trigger_depth() > 1 OR starts_with(current_setting('flux.tally', true), stamp) THEN
+                tally := flux.tally();
+                IF tally[2] >= 32 OR tally[3] + octet_length(said) > 65536 THEN
+                    said := '';
+                    cut := 1;
+                END IF;
+                heard := set_config('flux.tally', ARRAY[tally[1], tally[2] + 1 - coalesce(cut, 0), tally[3] + octet_length(said),
+                                                        tally[4], tally[5], tally[6]]::text, true);
+                IF pg_trigger_depth() > 1 THEN
+                    heard := set_config('flux.nested', pg_current_xact_id()::text, true);
+                END IF;
+            ELSE
+                heard := set_config('flux.tally', stamp || '1,' || octet_length(said) || ',NULL,NULL,0}', true);
+            END IF;
+            IF current_setting('transaction_isolation') = 'read committed' THEN
+                RAISE INFO 'flux:{"r":"%","a":[%],"cut":%,"lo":%,"hi":%,"snap":"%"}', request, said, coalesce(cut, 0), place, place,
+                    pg_current_snapshot();
+            ELSE
+                RAISE INFO 'flux:{"r":"%","a":[%],"cut":%,"lo":%,"hi":%}', request, said, coalesce(cut, 0), place, place;
+            END IF;
+        ELSIF pg_trigger_depth() > 1 THEN
+            heard := set_config('flux.nested', pg_current_xact_id()::text, true);
+        END IF;
+        RETURN NULL;
+    END IF;
+
+    on_day := coalesce(on_day, right(ctx, 10)::date);
+    source := coalesce(source, 'flux');
+    BEGIN
+        IF TG_OP = 'INSERT' THEN
+            SELECT array_agg(nextval('flux.mutation_order')), array_agg(to_jsonb(r.*)) INTO numbers, becomes
+            FROM (SELECT * FROM flux_new LIMIT 20001) r;
+        ELSIF TG_OP = 'DELETE' THEN
+            SELECT array_agg(nextval('flux.mutation_order')), array_agg(to_jsonb(r.*)) INTO numbers, was
+            FROM (SELECT * FROM flux_old LIMIT 20001) r;
+        ELSE
+            SELECT array_agg(nextval('flux.mutation_order')), array_agg(to_jsonb(r.*)),
+                   (SELECT array_agg(to_jsonb(r.*)) FROM (SELECT * FROM flux_new LIMIT 20001) r)
+            INTO numbers, was, becomes
+            FROM (SELECT * FROM flux_old LIMIT 20001) r;
+        END IF;
+    EXCEPTION WHEN OTHERS THEN
+        careful := true;
+    END;
+    many := cardinality(numbers);
+    IF careful OR many > 20000 THEN
+        first_n := nextval('flux.mutation_order');
+        EXECUTE flux.insertion(CASE TG_OP
+            WHEN 'INSERT' THEN 'SELECT NULL::jsonb, image FROM (SELECT %1$s AS image FROM flux_new r) a'
+            WHEN 'DELETE' THEN 'SELECT image, NULL::jsonb FROM (SELECT %1$s AS image FROM flux_old r) a'
+            ELSE 'SELECT a.image, b.image FROM (SELECT row_number() OVER () AS nth, %1$s AS image FROM flux_old r) a
+                  FULL JOIN (SELECT row_number() OVER () AS nth, %1$s AS image FROM flux_new r) b ON a.nth = b.nth' END,
+            CASE WHEN careful THEN flux.careful_image(TG_RELID) ELSE 'to_jsonb(r.*)' END)
+        USING request, on_day, source, TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP, TG_ARGV[1]::text[], coalesce(TG_ARGV[2:], '{}');
+        GET DIAGNOSTICS many = ROW_COUNT;
+        IF many = 0 THEN
+            RETURN NULL;
+        END IF;
+        SELECT array_agg(i.n), array_agg(i.before), array_agg(i.after) INTO numbers, was, becomes
+        FROM (SELECT m.n, m.before, m.after FROM flux.mutations m
+              WHERE m.request_id = request AND m.day = on_day AND m.n > first_n AND m.xid = pg_current_xact_id()
+              ORDER BY m.n LIMIT 32) i;
+        IF many > 32 THEN
+            numbers[33] := currval('flux.mutation_order');
+        END IF;
+    ELSE
+        IF TG_ARGV[1] <> '{}' THEN
+            was := ARRAY(SELECT i - TG_ARGV[1]::text[] FROM unnest(was) i);
+            becomes := ARRAY(SELECT i - TG_ARGV[1]::text[] FROM unnest(becomes) i);
+        END IF;
+        INSERT INTO flux.mutations (request_id, day, n, xid, system_id, schema_name, table_name, op, key, before, after, at, origin,
+                                    actor, application_name)
+        SELECT request, on_day, i.n, pg_current_xact_id(), flux.system_id(), TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP,
+               CASE WHEN TG_NARGS = 2 THEN NULL
+                    WHEN TG_NARGS = 3 AND octet_length(coalesce(i.was, i.becomes) ->> TG_ARGV[2]) <= 1000
+                    THEN jsonb_build_object(TG_ARGV[2], coalesce(i.was, i.becomes) -> TG_ARGV[2])
+                    ELSE flux.key_of(coalesce(i.was, i.becomes), TG_ARGV[2:]) END,
+               i.was, i.becomes, clock_timestamp(), source,
+               CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END,
+               nullif(current_setting('application_name'), '')
+        FROM unnest(numbers, was, becomes) AS i (n, was, becomes);
+    END IF;
+    IF pg_trigger_depth() > 1 THEN
+        PERFORM set_config('flux.nested', pg_current_xact_id()::text, true);
+    END IF;
+
+    IF source = 'flux' THEN
+        IF current_setting('flux.tally', true) LIKE '{' || (date_part('epoch', statement_timestamp()) * 1000000)::bigint || ',%' THEN
+            tally := flux.tally();
+        ELSE
+            tally := ARRAY[(date_part('epoch', statement_timestamp()) * 1000000)::bigint, 0, 0, NULL, NULL, 0];
+        END IF;
+        SELECT string_agg(line, ',' ORDER BY n), count(*), max(total) INTO said, said_rows, said_bytes
+        FROM (SELECT n, line, sum(octet_length(line)) OVER (ORDER BY n) AS total
+              FROM (SELECT i.n, flux.announced(i.n, TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP,
+                                               flux.key_of(coalesce(i.was, i.becomes), TG_ARGV[2:]), i.was, i.becomes) AS line
+                    FROM unnest(numbers[:32], was[:32], becomes[:32]) AS i (n, was, becomes)
+                    LIMIT 32 - tally[2]) AS candidates) AS counted
+        WHERE total + tally[3] <= 65536;
+        RAISE INFO 'flux:{"r":"%","a":[%],"cut":%,"lo":%,"hi":% %', request, coalesce(said, ''), many - said_rows, numbers[1],
+            numbers[cardinality(numbers)],
+            CASE current_setting('transaction_isolation') WHEN 'read committed' THEN ',"snap":"' || pg_current_snapshot() || '"}'
+            ELSE '}' END;
+        PERFORM set_config('flux.tally', ARRAY[tally[1], tally[2] + said_rows, tally[3] + coalesce(said_bytes, 0), tally[4],
+                                               tally[5], tally[6]]::text, true);
+    END IF;
+    RETURN NULL;
+END $$;
+
+-- The text of an INSERT into flux.mutations from a query of images (was, becomes) that has %1$s where a row `r` is converted. Its parameters: request_id,
+-- day, origin, schema, table, op, columns to leave out, the key's columns.
+CREATE FUNCTION flux.insertion(images text, image text) RETURNS text
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT $sql$INSERT INTO flux.mutations (request_id, day, n, xid, system_id, schema_name, table_name, op, key, before, after, at, origin,
+                                            actor, application_name)
+        SELECT $1, $2, nextval('flux.mutation_order'), pg_current_xact_id(), flux.system_id(), $4, $5, $6,
+               flux.key_of(coalesce(i.was, i.becomes), $8), i.was - $7, i.becomes - $7, clock_timestamp(), $3,
+               CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END,
+               nullif(current_setting('application_name'), '')
+        FROM ($sql$ || format(images, image) || ') AS i (was, becomes)'
+$$;
+
+-- Capture per row. The first row of a client statement is kept for its announcement here, others by flux.keep_announcement; once there is no room
+-- left ("1" at the tally's end), a row has nothing to announce.
+CREATE FUNCTION flux.capture_row() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET "TimeZone" = 'UTC' SET "DateStyle" = 'ISO' SET "IntervalStyle" = 'postgres'
+SET extra_float_digits = 1 SET bytea_output = 'hex' SET xmlbinary = 'base64' AS $$
+DECLARE
+    ctx text := current_setting('flux.ctx', true);
+    request text := left(ctx, 32);
+    on_day date;
+    origin text := 'flux';
+    was jsonb;
+    becomes jsonb;
+    of_key jsonb;
+    place bigint;
+    key_column text;
+    stamp text;
+    heard text;
+    said text;
+    in_schema text := TG_TABLE_SCHEMA;
+    in_table text := TG_TABLE_NAME;
+BEGIN
+    BEGIN
+        was := to_jsonb(OLD);
+        becomes := to_jsonb(NEW);
+    EXCEPTION WHEN OTHERS THEN
+        IF TG_OP <> 'INSERT' THEN
+            EXECUTE 'SELECT ' || flux.careful_image(TG_RELID) || ' FROM (SELECT ($1).*) r' INTO was USING OLD;
+        END IF;
+        IF TG_OP <> 'DELETE' THEN
+            EXECUTE 'SELECT ' || flux.careful_image(TG_RELID) || ' FROM (SELECT ($1).*) r' INTO becomes USING NEW;
+        END IF;
+    END;
+    IF TG_ARGV[1] <> '{}' THEN
+        was := was - TG_ARGV[1]::text[];
+        becomes := becomes - TG_ARGV[1]::text[];
+    END IF;
+    IF octet_length(ctx) = 43 AND right(ctx, 11) = current_setting('flux.day', true) AND request ~ '^[0-9a-f]+$' THEN
+        on_day := right(ctx, 10)::date;
+    ELSE
+        SELECT h.request, h.on_day, h.origin INTO request, on_day, origin FROM flux.home_of(ctx) h;
+    END IF;
+    IF TG_ARGV[0] = 'p' THEN
+        SELECT r.schema_name, r.table_name INTO in_schema, in_table FROM flux.root_of(TG_RELID) r;
+    END IF;
+    IF NEW.xmax <> '0' OR pg_trigger_depth() > 1 OR current_setting('flux.nested', true) <> '' THEN
+        place := flux.place(TG_RELID, NEW.xmax <> '0', NEW.ctid, request, on_day, in_schema, in_table, coalesce(TG_ARGV[2:], '{}'), was, becomes);
+    END IF;
+    IF TG_NARGS = 3 THEN
+        key_column := TG_ARGV[2];
+        of_key := CASE WHEN octet_length(coalesce(was, becomes) ->> key_column) <= 1000
+                       THEN jsonb_build_object(key_column, coalesce(was, becomes) -> key_column) END;
+    END IF;
+    IF of_key IS NULL AND TG_NARGS > 2 THEN
+        of_key := flux.key_of(coalesce(was, becomes), TG_ARGV[2:]);
+    END IF;
+    IF place IS NULL THEN
+        place := nextval('flux.mutation_order');
+    END IF;
+    INSERT INTO flux.mutations (request_id, day, n, xid, system_id, schema_name, table_name, op, key, before, after, at, origin,
+                                actor, application_name)
+    VALUES (request, on_day, place, pg_current_xact_id(), flux.system_id(),
+            in_schema, in_table, TG_OP, of_key, was, becomes, clock_timestamp(), origin,
+            coalesce(nullif(current_setting('role'), 'none'), session_user), nullif(current_setting('application_name'), ''));
+    IF origin = 'flux' THEN
+        stamp := '{' || (date_part('epoch', statement_timestamp()) * 1000000)::bigint || ',';
+        heard := current_setting('flux.tally', true);
+        IF starts_with(heard, stamp) IS NOT TRUE THEN
+            said := json_build_array(place, txid_current(), in_schema, in_table, TG_OP, of_key, was, becomes,
+                                     (date_part('epoch', clock_timestamp()) * 1000000)::bigint);
+        END IF;
+        IF octet_length(said) <= 65536 THEN
+            heard := set_config('flux.rows', concat_ws(',', nullif(current_setting('flux.rows', true), ''), said), true);
+            heard := set_config('flux.tally', format('%s1,%s,%s,%s,0}', stamp, octet_length(said), place, place), true);
+        ELSIF said IS NOT NULL OR heard NOT LIKE '%,1}' THEN
+            PERFORM flux.keep_announcement(place, in_schema, in_table, TG_OP, of_key, was, becomes);
+        END IF;
+    END IF;
+    RETURN NULL;
+END $$;
+
+-- The same for tables whose images depend on fewer settings (flux.needs_settings): each SET clause costs every call.
+DO $$
+BEGIN
+    EXECUTE replace(pg_get_functiondef('flux.capture_statement()'::regprocedure), 'flux.capture_statement', 'flux.capture_statement_plain');
+    EXECUTE replace(pg_get_functiondef('flux.capture_row()'::regprocedure), 'flux.capture_row', 'flux.capture_row_plain');
+END $$;
+ALTER FUNCTION flux.capture_statement_plain() RESET "DateStyle" RESET "IntervalStyle" RESET bytea_output RESET xmlbinary;
+ALTER FUNCTION flux.capture_row_plain() RESET "DateStyle" RESET "IntervalStyle" RESET bytea_output RESET xmlbinary;
+
+-- Add a row to what flux.announce() will say: its JSON to flux.rows, or a mark in flux.tally that there was no room for it.
+CREATE FUNCTION flux.keep_announcement(n bigint, in_schema text, in_table text, op text, of_key jsonb, was jsonb, becomes jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    tally bigint[] := flux.tally();
+    rows text := nullif(current_setting('flux.rows', true), '');
+    line text;
+BEGIN
+    IF tally[6] = 1 THEN
+        RETURN;
+    END IF;
+    IF tally[2] < 32 THEN
+        line := flux.announced(n, in_schema, in_table, op, of_key, was, becomes);
+    END IF;
+    IF line IS NULL OR tally[3] + octet_length(line) > 65536 THEN
+        tally := ARRAY[tally[1], tally[2], tally[3], least(tally[4], n), coalesce(tally[5], n - 1), 1];
+    ELSE
+        tally := ARRAY[tally[1], tally[2] + 1, tally[3] + octet_length(line), least(tally[4], n), greatest(tally[5], n), 0];
+        line := set_config('flux.rows', concat_ws(',', rows, line), true);
+    END IF;
+    line := set_config('flux.tally', tally::text, true);
+END $$;
+
+-- At the end of a statement whose rows were captured one by one: say what is pending. Rows beyond the cap are counted where they were written.
+CREATE FUNCTION flux.announce() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    ctx text := current_setting('flux.ctx', true);
+    heard text := current_setting('flux.tally', true);
+    rows text;
+    tally bigint[];
+    left_out bigint := 0;
+    first_n bigint;
+    last_n bigint;
+BEGIN
+    IF coalesce(ctx, '') = '' OR coalesce(heard, '') = '' THEN
+        RETURN NULL;
+    END IF;
+    tally := flux.tally();
+    rows := coalesce(current_setting('flux.rows', true), '');
+    IF tally[6] = 1 THEN
+        SELECT count(*), max(m.n) INTO left_out, last_n
+        FROM flux.home_of(ctx) h
+        JOIN flux.mutations m ON m.request_id = h.request AND m.day = h.on_day
+        WHERE m.n > tally[5] AND m.xid = pg_current_xact_id();
+    END IF;
+    IF rows = '' AND left_out = 0 THEN
+        RETURN NULL;
+    END IF;
+    first_n := coalesce(tally[4], tally[5]);
+    last_n := greatest(last_n, tally[5]);
+    IF current_setting('transaction_isolation') = 'read committed' THEN
+        RAISE INFO 'flux:{"r":"%","a":[%],"cut":%,"lo":%,"hi":%,"snap":"%"}', left(ctx, 32), rows, left_out, first_n, last_n,
+            pg_current_snapshot();
+    ELSE
+        RAISE INFO 'flux:{"r":"%","a":[%],"cut":%,"lo":%,"hi":%}', left(ctx, 32), rows, left_out, first_n, last_n;
+    END IF;
+    heard := set_config('flux.rows', '', true);
+    heard := set_config('flux.tally', ARRAY[tally[1], tally[2], tally[3], NULL, last_n, tally[6]]::text, true);
+    RETURN NULL;
+END $$;
+
+-- Before a TRUNCATE: a mutation for every row that is about to go. A partitioned table's trigger speaks for those leaves that have none.
+CREATE FUNCTION flux.capture_truncate() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET row_security = off
+SET search_path = pg_catalog, pg_temp SET "TimeZone" = 'UTC' SET "DateStyle" = 'ISO' SET "IntervalStyle" = 'postgres'
+SET extra_float_digits = 1 SET bytea_output = 'hex' SET xmlbinary = 'base64' AS $$
+DECLARE
+    h record;
+    whose record;
+    leaf oid;
+    first_n bigint := nextval('flux.mutation_order');
+    wrote bigint;
+    many bigint := 0;
+    said text;
+BEGIN
+    SELECT * INTO h FROM flux.home_of(nullif(current_setting('flux.ctx', true), ''));
+    SELECT * INTO whose FROM flux.root_of(TG_RELID);
+    FOR leaf IN
+        SELECT t.relid FROM pg_partition_tree(TG_RELID) t
+        WHERE t.isleaf AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.relid AND g.tgname = TG_NAME)
+        UNION ALL SELECT TG_RELID WHERE (SELECT c.relkind FROM pg_class c WHERE c.oid = TG_RELID) <> 'p'
+    LOOP
+        FOR careful IN 0 .. 1 LOOP
+            BEGIN
+                EXECUTE flux.insertion(format('SELECT %%1$s, NULL::jsonb FROM ONLY %s r', leaf::regclass),
+                                       CASE careful WHEN 0 THEN 'to_jsonb(r.*)' ELSE flux.careful_image(leaf) END)
+                USING h.request, h.on_day, h.origin, whose.schema_name, whose.table_name, TG_OP, TG_ARGV[1]::text[],
+                      coalesce(TG_ARGV[2:], '{}');
+                GET DIAGNOSTICS wrote = ROW_COUNT;
+                many := many + wrote;
+                EXIT;
+            EXCEPTION WHEN OTHERS THEN
+                IF careful = 1 THEN
+                    PERFORM flux.note_epoch(leaf, 'truncate not captured');
+                END IF;
+            END;
+        END LOOP;
+    END LOOP;
+    IF h.origin = 'flux' AND many > 0 THEN
+        SELECT string_agg(line, ',' ORDER BY n), many - count(*) INTO said, wrote
+        FROM (SELECT n, line, sum(octet_length(line)) OVER (ORDER BY n) AS total
+              FROM (SELECT m.n, flux.announced(m.n, m.schema_name, m.table_name, m.op, m.key, m.before, m.after) AS line
+                    FROM flux.mutations m
+                    WHERE m.request_id = h.request AND m.day = h.on_day AND m.n > first_n AND m.xid = pg_current_xact_id()
+                    ORDER BY m.n LIMIT 32) AS candidates) AS counted
+        WHERE total <= 65536;
+        RAISE INFO 'flux:{"r":"%","a":[%],"cut":%,"lo":%,"hi":% %', h.request, coalesce(said, ''), wrote, first_n, currval('flux.mutation_order'),
+            CASE current_setting('transaction_isolation') WHEN 'read committed' THEN ',"snap":"' || pg_current_snapshot() || '"}'
+            ELSE '}' END;
+    END IF;
+    RETURN NULL;
+END $$;
