@@ -108,7 +108,7 @@ async def main(spans: int, reads: int, url: str) -> Findings:
             began = time.perf_counter()
             document = await reader.trace(request_id[:12])
             times.append((time.perf_counter() - began) * 1000)
-            assert len(document["spans"]) == SPANS
+            assert len(document.spans) == SPANS
         times.sort()
         print(
             f"{executions * SPANS:,} spans, {reads} reads: p50 {statistics.median(times):.2f} ms,"

@@ -13,14 +13,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
 from quart import Quart, Response, request
 from werkzeug.exceptions import HTTPException
 
 from flux import __version__
 from flux.config import Config
 from flux.errors import Ambiguous, FluxError, NotFound, UsageError
-from flux.query.reader import Reader
+from flux.query import Reader, to_json
 from flux.runtime.executor import Executor
 from flux.runtime.registry import Registry
 from flux.runtime.request import Request
@@ -127,7 +126,7 @@ def make_application(
 
 
 def _json(value: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(value), status=status, mimetype="application/json")
+    return Response(to_json(value), status=status, mimetype="application/json")
 
 
 def _error(status: int, kind: str, message: str, hint: str | None = None) -> Response:

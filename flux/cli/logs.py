@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import click
 
 from flux.cli.output import command_errors, json_lines_option, print_json_line, run
 from flux.cli.since import since_option
 from flux.errors import UsageError
-from flux.query.shapes import Shape
+
+if TYPE_CHECKING:
+    from flux.query import LogLine
 
 
 @click.command()
@@ -77,7 +80,7 @@ class _Printer:
         self._screen = Screen.of(sys.stdout)
         self._one = one
 
-    def __call__(self, shape: Shape) -> None:
+    def __call__(self, shape: LogLine) -> None:
         from flux.cli.render.lines import log
 
         self._screen.print(log(shape, datetime.now().astimezone(), one=self._one))

@@ -5,7 +5,6 @@ coroutines are run.
 from __future__ import annotations
 
 import functools
-import json
 import os
 import re
 import sys
@@ -103,11 +102,13 @@ def print_json_line(document: Any) -> None:
     sys.stdout.flush()
 
 
-def encode(document: Any, indent: int | None = None) -> str:
+def encode(document: Any, indent: int = 0) -> str:
     """JSON that neither breaks a terminal nor fails to be written: controls, bidi marks, surrogates are
     escaped.
     """
-    text = json.dumps(document, indent=indent, ensure_ascii=False, default=str)
+    from flux.query.encoding import to_json
+
+    text = to_json(document, indent=indent)
     return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import click
 
 from flux.cli.output import command_errors, json_option, print_json, run
 from flux.cli.since import since_option
-from flux.query.shapes import Shape
+
+if TYPE_CHECKING:
+    from flux.query import Blame, Mutation
 
 _ID = click.option(
     "--id",
@@ -67,14 +70,14 @@ def blame(table: str, key: str, as_json: bool) -> None:
 
 async def _history(
     table: str, key: str, column: str | None, since: datetime | None, limit: int | None
-) -> list[Shape]:
+) -> list[Mutation]:
     from flux.cli.project import reader
 
     async with reader() as record:
         return await record.history(table, key, column=column, since=since, limit=limit)
 
 
-async def _blame(table: str, key: str) -> Shape:
+async def _blame(table: str, key: str) -> Blame:
     from flux.cli.project import reader
 
     async with reader() as record:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from flux.cli.output import command_errors, json_lines_option, print_json_line, run
 from flux.errors import UsageError
-from flux.query.shapes import Shape
+
+if TYPE_CHECKING:
+    from flux.query import Execution
 
 
 @click.command()
@@ -61,10 +64,10 @@ class _Printer:
 
         self._screen = Screen.of(sys.stdout)
 
-    def __call__(self, shape: Shape) -> None:
+    def __call__(self, shape: Execution) -> None:
         from datetime import datetime
 
         from flux.cli.render.lines import execution
 
-        self._screen.print(execution(shape, self._screen.width, datetime.now().astimezone()))
+        self._screen.print(*execution(shape, self._screen.width, datetime.now().astimezone()))
         sys.stdout.flush()

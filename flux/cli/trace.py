@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from flux.cli.output import command_errors, json_option, print_json, run
-from flux.query.shapes import Shape
+
+if TYPE_CHECKING:
+    from flux.query import Trace
 
 
 @click.command()
@@ -33,7 +36,7 @@ def trace(execution: str, full: bool, as_json: bool) -> None:
     screen.print(*page(document, screen.width, datetime.now().astimezone(), full=full))
 
 
-async def _read(execution: str) -> Shape:
+async def _read(execution: str) -> Trace:
     from flux.cli.project import reader
 
     async with reader() as record:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from flux.cli.output import command_errors, json_option, print_json, run
-from flux.query.shapes import Shape
+
+if TYPE_CHECKING:
+    from flux.query import Why
 
 
 @click.command()
@@ -32,7 +35,7 @@ def why(execution: str, as_json: bool) -> None:
     screen.print(*page(shape, screen.width, datetime.now().astimezone()))
 
 
-async def _read(execution: str) -> Shape:
+async def _read(execution: str) -> Why:
     from flux.cli.project import reader
 
     async with reader() as record:

@@ -1,7 +1,61 @@
-"""Reading the record: one Reader, whose answers are the JSON shapes that the CLI prints and the HTTP API
-returns.
+"""Reading the record. A Reader answers every question; its answers are typed, frozen structs whose fields are
+the keys of the JSON that the CLI prints and the HTTP API returns, written by `to_json`.
 """
 
+from flux.query.answers import (
+    Change,
+    Difference,
+    Location,
+    RootCause,
+    Share,
+    SourceLine,
+    Step,
+    Suggestion,
+    Why,
+    Writer,
+)
+from flux.query.encoding import to_json
 from flux.query.reader import Reader
+from flux.query.shapes import (
+    Attempt,
+    Blame,
+    CallFailure,
+    ColumnBlame,
+    Execution,
+    Failure,
+    HostCall,
+    LogLine,
+    Mutation,
+    Request,
+    Span,
+    Trace,
+)
+from flux.query.statement import Result
 
-__all__ = ["Reader"]
+__all__ = [
+    "Attempt",
+    "Blame",
+    "CallFailure",
+    "Change",
+    "ColumnBlame",
+    "Difference",
+    "Execution",
+    "Failure",
+    "HostCall",
+    "Location",
+    "LogLine",
+    "Mutation",
+    "Reader",
+    "Request",
+    "Result",
+    "RootCause",
+    "Share",
+    "SourceLine",
+    "Span",
+    "Step",
+    "Suggestion",
+    "Trace",
+    "Why",
+    "Writer",
+    "to_json",
+]

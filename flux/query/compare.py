@@ -7,52 +7,47 @@ what differs between two successes (an id, a name) tells nothing of a failure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
-from flux.query.shapes import Shape
+from msgspec import structs
+
+from flux.query.answers import Difference
+from flux.query.shapes import HostCall, Json, Trace
 
 MOST = 20
-_NOTHING: Shape = {"input": None, "host_calls": []}
 
 
-def differences(a: Shape, b: Shape, usual: Shape | None = None) -> list[Shape]:
-    """The first telling difference in each place where two trace shapes differ, in the order in which things
-    happened.
+def differences(a: Trace, b: Trace, usual: Trace | None = None) -> list[Difference]:
+    """The first telling difference in each place where two traces differ, in the order in which things
+    happened. What is new in every run (times, ids of requests) is not compared.
 
     Args:
-        a, b: trace shapes of one function's executions.
-        usual: of a third; fields in which it differs from `a` are passed over, unless that leaves nothing.
-
-    Returns:
-        `{where, field, a, b}` with `where` one of `input`, `call N` (the seq in `b`, else in `a`) and
-        `outcome`. What is new in every run (times, ids of requests) is not compared.
+        a, b: of one function's executions.
+        usual: a third one; fields in which it differs from `a` are passed over, unless that leaves nothing.
     """
     found = _inside(a, b, usual) if usual is not None else []
     found = found or _inside(a, b, None)
-    for field in ("outcome", "status"):
-        if a[field] != b[field]:
-            found.append({"where": "outcome", "field": field, "a": a[field], "b": b[field]})
-            break
+    if a.outcome != b.outcome:
+        found.append(Difference(where="outcome", field="outcome", a=a.outcome, b=b.outcome))
+    elif a.status != b.status:
+        found.append(Difference(where="outcome", field="status", a=a.status, b=b.status))
     return found
 
 
-def _inside(a: Shape, b: Shape, usual: Shape | None) -> list[Shape]:
-    found: list[Shape] = []
-    found.extend(_first("input", a["input"], b["input"], "input", [] if usual is None else [usual["input"]]))
-    third = iter((usual or _NOTHING)["host_calls"])
-    for left, right in _paired(a["host_calls"], b["host_calls"]):
+def _inside(a: Trace, b: Trace, usual: Trace | None) -> list[Difference]:
+    found: list[Difference] = []
+    found.extend(_first("input", a.input, b.input, "input", [] if usual is None else [usual.input]))
+    third = iter([] if usual is None else usual.host_calls)
+    for left, right in _paired(a.host_calls, b.host_calls):
         found.extend(_call(left, right, next(third, None)))
-        parted = (
-            left is None or right is None or left["op"] != right["op"] or (left["error"] != right["error"])
-        )
+        parted = left is None or right is None or left.op != right.op or left.error != right.error
         if parted or len(found) >= MOST:
             # From here on the two went different ways: nothing that follows is comparable.
             break
     return found
 
 
-def walk(a: Any, b: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+def walk(a: Json, b: Json, path: str = "") -> Iterator[tuple[str, Json, Json]]:
     """Each place in which two JSON values differ, as `(path, a, b)`: `user.email`, `items[2].qty`; a missing
     one is None.
     """
@@ -67,13 +62,13 @@ def walk(a: Any, b: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
         yield path, a, b
 
 
-def _first(where: str, a: Any, b: Any, root: str, usual: list[Any]) -> list[Shape]:
+def _first(where: str, a: Json, b: Json, root: str, usual: list[Json]) -> list[Difference]:
     ordinary = [path for other in usual for path, _, _ in walk(other, a)]
     for path, left, right in walk(a, b):
         if any(_overlap(path, other) for other in ordinary):
             continue
         field = root if not path else f"{root}{path}" if path.startswith("[") else f"{root}.{path}"
-        return [{"where": where, "field": field, "a": left, "b": right}]
+        return [Difference(where=where, field=field, a=left, b=right)]
     return []
 
 
@@ -83,21 +78,28 @@ def _overlap(one: str, other: str) -> bool:
     return long.startswith(short) and long[len(short) : len(short) + 1] in ("", ".", "[")
 
 
-def _call(a: Shape | None, b: Shape | None, usual: Shape | None) -> list[Shape]:
-    if a is None or b is None:
-        present = a or b or {}
-        where = f"call {present['seq']}"
-        return [{"where": where, "field": "op", "a": a and a["op"], "b": b and b["op"]}]
-    where = f"call {b['seq']}"
-    if a["op"] != b["op"]:
-        return [{"where": where, "field": "op", "a": a["op"], "b": b["op"]}]
-    for field in ("arguments", "error", "status", "result"):
-        others = [usual[field]] if usual is not None and usual["op"] == a["op"] else []
-        if found := _first(where, a[field], b[field], field, others):
+def _call(a: HostCall | None, b: HostCall | None, usual: HostCall | None) -> list[Difference]:
+    there = b or a
+    if there is None:
+        return []
+    where = f"call {there.seq}"
+    if a is None or b is None or a.op != b.op:
+        return [Difference(where=where, field="op", a=a and a.op, b=b and b.op)]
+    like = usual if usual is not None and usual.op == a.op else None
+    for field, of in _FIELDS.items():
+        if found := _first(where, of(a), of(b), field, [] if like is None else [of(like)]):
             return found
     return []
 
 
-def _paired(a: list[Shape], b: list[Shape]) -> Iterator[tuple[Shape | None, Shape | None]]:
+def _paired(a: list[HostCall], b: list[HostCall]) -> Iterator[tuple[HostCall | None, HostCall | None]]:
     for at in range(max(len(a), len(b))):
         yield (a[at] if at < len(a) else None), (b[at] if at < len(b) else None)
+
+
+_FIELDS: dict[str, Callable[[HostCall], Json]] = {
+    "arguments": lambda call: call.arguments,
+    "error": lambda call: None if call.error is None else structs.asdict(call.error),
+    "status": lambda call: call.status,
+    "result": lambda call: call.result,
+}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from flux.query.facts import Advice, Facts, Suggestion, one
+from flux.query.answers import Suggestion
+from flux.query.facts import Advice, Facts, one
 
 
 def _unique(facts: Facts) -> list[Suggestion]:
@@ -30,7 +31,7 @@ def _unique(facts: Facts) -> list[Suggestion]:
 
 def _not_null(facts: Facts) -> list[Suggestion]:
     column = facts.detail.get("column") or "the column"
-    given = facts.execution["input"]
+    given = facts.execution.input
     absent = isinstance(given, dict) and column not in given
     return one(
         f"Give `{facts.table}.{column}` a value, a default in the schema, or refuse the input without it.",
@@ -52,7 +53,7 @@ def _foreign_key(facts: Facts) -> list[Suggestion]:
         )
     target = other[1] if other else "the referenced table"
     reason = f"`{target}` has no row for {named}."
-    if facts.cause.call is not None and facts.cause.call["op"] == "db.commit":
+    if facts.cause.call is not None and facts.cause.call.op == "db.commit":
         constraint = facts.detail.get("constraint") or "The constraint"
         reason += f" `{constraint}` is deferred, so it was checked at COMMIT."
     return [
@@ -119,19 +120,19 @@ def _locked(facts: Facts) -> list[Suggestion]:
 def _lost(facts: Facts) -> list[Suggestion]:
     """Whether to do it again: what Postgres did not come to say, the rows do."""
     call = facts.cause.call
-    if call is None or call["tx"] is None:
+    if call is None or call.tx is None:
         return one(
             "Find out whether the statement was done before you run it again.",
             "The connection to Postgres ended before its answer came.",
         )
-    if call["op"] != "db.commit":
+    if call.op != "db.commit":
         return one(
             "Run the transaction again.",
             "The connection ended before COMMIT was sent, so the transaction was rolled back.",
         )
     document = facts.cause.document
-    inside = {each["seq"] for each in document["host_calls"] if each["tx"] == call["tx"]}
-    rows = [mutation["rolled_back"] for mutation in document["mutations"] if mutation["seq"] in inside]
+    inside = {each.seq for each in document.host_calls if each.tx == call.tx}
+    rows = [mutation.rolled_back for mutation in document.mutations if mutation.seq in inside]
     if not rows:
         return one(
             "Find out whether the transaction was committed before you run it again.",
@@ -150,7 +151,7 @@ def _lost(facts: Facts) -> list[Suggestion]:
 
 def _after(facts: Facts) -> str:
     call = facts.cause.call
-    return f" after {call['duration_ms']:,.0f} ms" if call is not None and call["duration_ms"] else ""
+    return f" after {call.duration_ms:,.0f} ms" if call is not None and call.duration_ms else ""
 
 
 CATALOGUE: dict[str, Advice] = {

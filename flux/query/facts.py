@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flux.query.answers import Suggestion
 from flux.query.cause import Cause
-from flux.query.shapes import Shape
+from flux.query.shapes import HostCall, Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Facts:
     """
 
     cause: Cause
-    execution: Shape
+    execution: Trace
     detail: Mapping[str, str]
     routes: Sequence[Route]
 
@@ -48,24 +49,23 @@ class Facts:
         return (match[1], match[2]) if match else None
 
 
-Suggestion = dict[str, str]
 Advice = Callable[[Facts], list[Suggestion]]
 
 
 def one(text: str, reason: str) -> list[Suggestion]:
     """A single suggestion."""
-    return [{"text": text, "reason": reason}]
+    return [Suggestion(text=text, reason=reason)]
 
 
-def in_words(call: Shape) -> str:
+def in_words(call: HostCall) -> str:
     """A call in words."""
-    arguments: Any = call["arguments"] if isinstance(call["arguments"], dict) else {}
-    if call["op"] == "fetch":
+    arguments: Any = call.arguments if isinstance(call.arguments, dict) else {}
+    if call.op == "fetch":
         return f"{arguments.get('method', 'GET')} {arguments.get('url', '')}"
-    if call["op"] == "db.query":
-        return f"{arguments.get('operation', 'select')} on `{arguments.get('table')}` (call {call['seq']})"
-    if call["op"] == "queue.push":
+    if call.op == "db.query":
+        return f"{arguments.get('operation', 'select')} on `{arguments.get('table')}` (call {call.seq})"
+    if call.op == "queue.push":
         return f"the push of `{arguments.get('name')}`"
-    if call["op"] == "invoke":
+    if call.op == "invoke":
         return f"the invocation of `{arguments.get('name')}`"
-    return f"{call['op']} (call {call['seq']})"
+    return f"{call.op} (call {call.seq})"

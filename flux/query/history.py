@@ -11,11 +11,11 @@ from typing import Any
 
 from asyncpg import Connection, Record
 
-from flux.query import shapes
+from flux.query import from_rows
 from flux.query.payload import parse
 from flux.query.queries import Q
 from flux.query.rows import Key, Table
-from flux.query.shapes import Shape
+from flux.query.shapes import Mutation
 
 MOST_KEYS = 64
 """Primary keys that one row's history follows."""
@@ -33,7 +33,7 @@ class _Stretch:
         return self.first <= n <= self.last
 
 
-async def load(connection: Connection[Any], table: Table, key: Key) -> list[Shape]:
+async def load(connection: Connection[Any], table: Table, key: Key) -> list[Mutation]:
     """All mutations of the row that has, or had, `key`; rolled-back attempts among them, marked.
 
     Where an update changed the primary key, the row's life under its earlier key (until then) and under its
@@ -51,23 +51,23 @@ async def load(connection: Connection[Any], table: Table, key: Key) -> list[Shap
         _follow(rows, stretches, table)
     kept = [row for row in rows.values() if _belongs(row, stretches, table)]
     kept.sort(key=lambda row: row["n"])
-    return [shapes.mutation(row, span_id=row["span_id"], seq=row["seq"]) for row in kept]
+    return [from_rows.mutation(row, span_id=row["span_id"], seq=row["seq"]) for row in kept]
 
 
 def select(
-    mutations: list[Shape],
+    mutations: list[Mutation],
     *,
     column: str | None = None,
     since: datetime | None = None,
     limit: int | None = None,
-) -> list[Shape]:
+) -> list[Mutation]:
     """Of a history, what concerns `column`, happened at or after `since`, and at most the newest `limit`;
     oldest first.
     """
     if column is not None:
-        mutations = [m for m in mutations if column in m["changed"] or m["op"] == "TRUNCATE"]
+        mutations = [m for m in mutations if column in m.changed or m.op == "TRUNCATE"]
     if since is not None:
-        mutations = [m for m in mutations if datetime.fromisoformat(m["at"]) >= since]
+        mutations = [m for m in mutations if datetime.fromisoformat(m.at) >= since]
     return mutations[-limit:] if limit is not None and limit > 0 else mutations
 
 

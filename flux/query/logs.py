@@ -13,10 +13,10 @@ from typing import Any
 from asyncpg import Connection, Record
 
 from flux.errors import UsageError
-from flux.query import shapes
+from flux.query import from_rows
 from flux.query.find import Found
 from flux.query.queries import Q
-from flux.query.shapes import Shape
+from flux.query.shapes import LogLine
 
 LEVELS = ("debug", "info", "warn", "error")
 INTERVAL = 0.2
@@ -46,19 +46,19 @@ class Filter:
         return list(LEVELS[LEVELS.index(self.level) :])
 
 
-async def of(connection: Connection[Any], found: Found, wanted: Filter) -> list[Shape]:
+async def of(connection: Connection[Any], found: Found, wanted: Filter) -> list[LogLine]:
     """The lines of one execution, in order."""
     return [
         line(row) for row in await connection.fetch(Q.logs_of, found.request_id, found.day, wanted.levels)
     ]
 
 
-async def latest(connection: Connection[Any], wanted: Filter, limit: int) -> list[Shape]:
+async def latest(connection: Connection[Any], wanted: Filter, limit: int) -> list[LogLine]:
     """The newest `limit` lines, oldest first."""
     return [line(row) for row in await _fetch(connection, wanted, wanted.since, limit)]
 
 
-async def stream(connect: Connect, wanted: Filter, backlog: int) -> AsyncIterator[Shape]:
+async def stream(connect: Connect, wanted: Filter, backlog: int) -> AsyncIterator[LogLine]:
     """`backlog` lines that are already there, then each further one as it is recorded. Ends only when
     closed.
     """
@@ -85,13 +85,11 @@ async def stream(connect: Connect, wanted: Filter, backlog: int) -> AsyncIterato
             seen.popitem(last=False)
 
 
-def line(row: Record) -> Shape:
+def line(row: Record) -> LogLine:
     """A log line with the execution it belongs to."""
-    return shapes.log(row) | {
-        "request_id": row["request_id"],
-        "trace_id": row["trace_id"],
-        "function": row["function"],
-    }
+    return from_rows.log_line(
+        row, request_id=row["request_id"], trace_id=row["trace_id"], function=row["function"]
+    )
 
 
 async def _fetch(

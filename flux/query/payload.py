@@ -1,8 +1,9 @@
 """How recorded bytes and database values are shown: JSON where they are JSON, else text, else base64. Used by
 every shape.
 
-Numbers that a JSON reader would round (an int8 beyond 2^53, a long numeric) are given as their decimal
-string.
+Numbers keep what they say. A number that a reader of JSON would round (an id beyond 2^53, a long numeric) is
+given as its decimal string; one that merely says more than a float does (`21.00`) is a Decimal, which is
+written as the number it was. Nothing here raises on what stands in a table.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import base64
 import json
 from datetime import date, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import asyncpg
@@ -35,16 +36,20 @@ def present(data: bytes | None) -> Any:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         return {"$bytea": base64.b64encode(data).decode("ascii")}
+    return parse(text)
+
+
+def parse(text: str | None) -> Any:
+    """JSON text (a jsonb column) as a value, at most DEEPEST levels of it; SQL null is None. What is deeper,
+    or is no JSON, stays text.
+    """
+    if text is None:
+        return None
     try:
         value = _DECODER.decode(text)
     except (ValueError, RecursionError):
         return text
     return text if text.count("[") + text.count("{") > DEEPEST and _too_deep(value) else value
-
-
-def parse(text: str | None) -> Any:
-    """A jsonb column, read as text, as a value; SQL null is None."""
-    return None if text is None else _DECODER.decode(text)
 
 
 def printable(value: Any) -> Any:
@@ -95,11 +100,15 @@ def _exact_int(digits: str) -> int | str:
     return number if -_SAFE <= number <= _SAFE else digits
 
 
-def _exact_float(digits: str) -> float | str:
+def _exact_float(digits: str) -> float | Decimal | str:
     number = float(digits)
-    if abs(number) == float("inf"):
+    if repr(number) == digits:
+        return number
+    try:
+        exact = Decimal(digits)
+        return exact if exact == Decimal(repr(number)) else digits
+    except InvalidOperation:
         return digits
-    return number if len(digits) < 16 or repr(number) == digits else digits
 
 
 def _not_json(name: str) -> Any:

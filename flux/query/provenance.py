@@ -17,12 +17,13 @@ from asyncpg import Connection
 
 from flux.errors import FluxError
 from flux.query import history
+from flux.query.answers import Writer
 from flux.query.blame import blame
 from flux.query.cause import Cause
 from flux.query.payload import parse
 from flux.query.queries import Q
 from flux.query.rows import Key, Table, as_text, find_table, key_where, typed_key
-from flux.query.shapes import Shape
+from flux.query.shapes import Trace
 
 MOST_ROWS = 3
 MOST = 12
@@ -35,16 +36,15 @@ _DETAIL = re.compile(
 )
 
 
-async def load(connection: Connection[Any], cause: Cause) -> list[Shape]:
-    """`{table, key, column, value, request_id, at, op}` for each column of the rows concerned, by who last
-    wrote it.
+async def load(connection: Connection[Any], cause: Cause) -> list[Writer]:
+    """Who last wrote each column of the rows concerned.
 
     Returns an empty list where no row is named, or where finding out would take longer than a second.
     """
     try:
         async with connection.transaction(readonly=True):
             await connection.execute(f"SET LOCAL statement_timeout = {TIMEOUT_MS}")
-            found: list[Shape] = []
+            found: list[Writer] = []
             for table, key, columns in await _rows(connection, cause):
                 found += await _writers(connection, table, key, columns, _moment(cause))
             return found[:MOST]
@@ -53,15 +53,15 @@ async def load(connection: Connection[Any], cause: Cause) -> list[Shape]:
 
 
 async def _rows(connection: Connection[Any], cause: Cause) -> list[tuple[Table, Key, list[str]]]:
-    if cause.call is None or cause.call["error"] is None:
+    if cause.call is None or cause.call.error is None:
         return await _last_read(connection, cause.document)
-    detail = cause.call["error"].get("detail") or {}
+    detail = cause.call.error.detail
     match = _DETAIL.match(detail.get("detail") or "")
     if match is not None and detail.get("table"):
         return await _named_by_constraint(connection, detail, match)
-    arguments = cause.call["arguments"]
+    arguments = cause.call.arguments
     if (
-        cause.call["op"] == "db.query"
+        cause.call.op == "db.query"
         and isinstance(arguments, dict)
         and isinstance(arguments.get("table"), str)
     ):
@@ -72,7 +72,7 @@ async def _rows(connection: Connection[Any], cause: Cause) -> list[tuple[Table, 
 
 
 async def _named_by_constraint(
-    connection: Connection[Any], detail: dict[str, str], match: re.Match[str]
+    connection: Connection[Any], detail: dict[str, Any], match: re.Match[str]
 ) -> list[tuple[Table, Key, list[str]]]:
     """The row that already holds a unique value, or the one that a foreign key misses."""
     columns, texts = match["columns"].split(", "), match["values"].split(", ")
@@ -106,12 +106,12 @@ async def _remembered(connection: Connection[Any], table: Table, values: dict[st
     return key if isinstance(key, dict) else None
 
 
-async def _last_read(connection: Connection[Any], document: Shape) -> list[tuple[Table, Key, list[str]]]:
+async def _last_read(connection: Connection[Any], document: Trace) -> list[tuple[Table, Key, list[str]]]:
     """Rows that the last select before the throw returned, where they carry their whole key."""
-    for call in reversed(document["host_calls"]):
-        arguments, result = call["arguments"], call["result"]
+    for call in reversed(document.host_calls):
+        arguments, result = call.arguments, call.result
         if (
-            call["op"] != "db.query"
+            call.op != "db.query"
             or not isinstance(arguments, dict)
             or arguments.get("operation", "select") != "select"
         ):
@@ -141,30 +141,30 @@ async def _key_in(connection: Connection[Any], table: Table, values: Any) -> Key
 
 async def _writers(
     connection: Connection[Any], table: Table, key: Key, columns: list[str], until: datetime | None
-) -> list[Shape]:
+) -> list[Writer]:
     mutations = await history.load(connection, table, key)
     if until is not None:
-        mutations = [m for m in mutations if datetime.fromisoformat(m["at"]) <= until]
-    committed = [m for m in mutations if not m["rolled_back"]]
+        mutations = [m for m in mutations if datetime.fromisoformat(m.at) <= until]
+    committed = [m for m in mutations if not m.rolled_back]
     if not committed:
         return []
-    state = committed[-1]["after"]
-    names = columns or [name for name in (state or committed[-1]["before"] or {}) if name not in table.key]
+    state = committed[-1].after
+    names = columns or [name for name in (state or committed[-1].before or {}) if name not in table.key]
     return [
-        {
-            "table": table.shown,
-            "key": key,
-            "column": column,
-            "value": entry["value"],
-            "request_id": entry["request_id"],
-            "at": entry["at"],
-            "op": entry["op"],
-            "actor": entry["actor"],
-        }
+        Writer(
+            table=table.shown,
+            key=key,
+            column=column,
+            value=entry.value,
+            request_id=entry.request_id,
+            at=entry.at,
+            op=entry.op,
+            actor=entry.actor,
+        )
         for column, entry in blame(mutations, names, state).items()
-        if entry["at"] is not None
+        if entry.at is not None
     ]
 
 
 def _moment(cause: Cause) -> datetime | None:
-    return None if cause.call is None else datetime.fromisoformat(cause.call["at"])
+    return None if cause.call is None else datetime.fromisoformat(cause.call.at)

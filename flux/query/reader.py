@@ -15,8 +15,9 @@ import asyncpg
 from asyncpg import Connection
 
 from flux.errors import NotFound, StoreError, UsageError
-from flux.query import blame, find, history, logs, rows, shapes, statement, tail, trace, why
-from flux.query.shapes import Shape
+from flux.query import blame, find, from_rows, history, logs, rows, statement, tail, trace, why
+from flux.query.answers import Why
+from flux.query.shapes import Blame, Execution, LogLine, Mutation, Trace
 from flux.query.withhold import Withheld
 
 AWAY = (
@@ -78,7 +79,7 @@ class Reader:
         failed: bool = False,
         since: datetime | None = None,
         limit: int = 50,
-    ) -> list[Shape]:
+    ) -> list[Execution]:
         """The newest executions that fit, oldest first.
 
         Args:
@@ -90,7 +91,7 @@ class Reader:
         """
         async with self._connect() as connection:
             found = await tail.newest(connection, tail.Filter(function, status, failed), limit, since)
-            return [shapes.execution(row) for row in found]
+            return [from_rows.execution(row) for row in found]
 
     async def tail(
         self,
@@ -99,7 +100,7 @@ class Reader:
         status: str | None = None,
         failed: bool = False,
         backlog: int = 10,
-    ) -> AsyncIterator[Shape]:
+    ) -> AsyncIterator[Execution]:
         """The last `backlog` executions that fit, then each further one as it is recorded; endless."""
         async for shape in tail.stream(self._connect, tail.Filter(function, status, failed), backlog):
             yield shape
@@ -113,7 +114,7 @@ class Reader:
         async with self._connect() as connection:
             return (await self._find(connection, name)).request_id
 
-    async def trace(self, name: str) -> Shape:
+    async def trace(self, name: str) -> Trace:
         """One execution with its spans, host calls, mutations and logs, and those it invoked.
 
         Raises:
@@ -121,19 +122,17 @@ class Reader:
         """
         async with self._connect() as connection:
             document = await trace.load(connection, await self._find(connection, name))
-            self._withheld.trace(document)
-            return document
+            return self._withheld.trace(document)
 
-    async def why(self, name: str) -> Shape:
+    async def why(self, name: str) -> Why:
         """Why one execution ended as it did.
 
         Raises:
             NotFound, Ambiguous, UsageError: `name` doesn't name one.
         """
         async with self._connect() as connection:
-            shape = await why.load(connection, await self._find(connection, name))
-            self._withheld.why(shape)
-            return shape
+            told = await why.load(connection, await self._find(connection, name))
+            return self._withheld.why(told)
 
     async def history(
         self,
@@ -143,7 +142,7 @@ class Reader:
         column: str | None = None,
         since: datetime | None = None,
         limit: int | None = None,
-    ) -> list[Shape]:
+    ) -> list[Mutation]:
         """What was done to one row, oldest first, rolled-back attempts among it.
 
         Args:
@@ -163,12 +162,11 @@ class Reader:
             found = await history.load(connection, where, identity)
             if not found and await rows.current_row(connection, where, identity) is None:
                 raise _no_row(where, key)
-            self._withheld.mutations(found)
-            return history.select(found, column=column, since=since, limit=limit)
+            selected = history.select(found, column=column, since=since, limit=limit)
+            return self._withheld.mutations(selected)
 
-    async def blame(self, table: str, key: str) -> Shape:
-        """Who last set each column of one row: `{column: {value, request_id, at, span_id,
-        rolled_back_attempt}}`.
+    async def blame(self, table: str, key: str) -> Blame:
+        """Who last set each column of one row.
 
         Args and errors as for `history`.
         """
@@ -183,8 +181,7 @@ class Reader:
             if not mutations and current is None:
                 raise _no_row(where, key)
             columns = blame.blame(mutations, _columns(where, mutations), current)
-            self._withheld.blame(where.shown, columns)
-            return columns
+            return self._withheld.blame(where.shown, columns)
 
     async def logs(
         self,
@@ -194,7 +191,7 @@ class Reader:
         level: str | None = None,
         since: datetime | None = None,
         limit: int = 100,
-    ) -> list[Shape]:
+    ) -> list[LogLine]:
         """Log lines, oldest first: all of one execution's, or the newest `limit` of all.
 
         Args:
@@ -211,7 +208,7 @@ class Reader:
 
     async def follow_logs(
         self, *, function: str | None = None, level: str | None = None, backlog: int = 20
-    ) -> AsyncIterator[Shape]:
+    ) -> AsyncIterator[LogLine]:
         """The last `backlog` log lines that fit, then each further one as it is recorded; endless."""
         async for shape in logs.stream(self._connect, logs.Filter(function, level), backlog):
             yield shape
@@ -251,12 +248,12 @@ class Reader:
             ) from error
 
 
-def _columns(table: rows.Table, mutations: list[Shape]) -> list[str]:
+def _columns(table: rows.Table, mutations: list[Mutation]) -> list[str]:
     if table.exists:
         return list(table.columns)
     names: dict[str, None] = {}
     for mutation in reversed(mutations):
-        names.update(dict.fromkeys(mutation["after"] or mutation["before"] or {}))
+        names.update(dict.fromkeys(mutation.after or mutation.before or {}))
     return list(names)
 
 

@@ -1,213 +1,284 @@
-"""Rows of `flux.*` as the JSON shapes that the CLI, the HTTP API and the Python API share.
+"""The record as it is told: typed, frozen structs whose fields are the keys of the JSON.
 
-The names here are the public contract: keys may be added, never renamed.
+The CLI, the HTTP API, the console and Python programs get these same objects; `flux.query.to_json` writes
+them. The names are the public contract: fields may be added, never renamed. What stands here:
+
+    Execution                       one line of `tail`
+      Trace                         the whole of it
+        Request, Span, HostCall, Mutation, LogLine, Trace (what it invoked)
+    ColumnBlame                     one column of `state blame`
+
+Times are RFC 3339 with microseconds and offset, durations are milliseconds, ids lowercase hex. What is the
+user's own (an input, an output, arguments, row images) is a JSON value as `payload` reads it: a number that a
+reader of JSON would round is given as its decimal string.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qsl
 
-from asyncpg import Record
+import msgspec
 
-from flux.query.payload import parse, present
-
-Row = Mapping[str, Any] | Record
-Shape = dict[str, Any]
+Json = Any
+"""A JSON value: None, bool, int, float, Decimal, str, list, or dict with str keys."""
 
 
-def moment(value: datetime | None) -> str | None:
-    """RFC 3339 with offset and microseconds."""
-    return None if value is None else value.isoformat(timespec="microseconds")
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why an execution failed.
 
-
-def execution(row: Row) -> Shape:
-    """The keys of an execution in a list (`tail`); `row` has error as JSON text."""
-    return {
-        "request_id": row["request_id"],
-        "trace_id": row["trace_id"],
-        "trigger": row["trigger"],
-        "function": row["function"],
-        "deployment": row["deployment"],
-        "method": row["method"],
-        "path": row["path"],
-        "status": row["status"],
-        "outcome": row["outcome"],
-        "started_at": moment(row["started_at"]),
-        "duration_ms": row["duration_ms"],
-        "error": failure(parse(row["error"])),
-        "replay_of": row["replay_of"],
-        "parent_request_id": row["parent_request_id"],
-        "job_id": row["job_id"],
-        "job_attempt": row["job_attempt"],
-        "count": row["count"],
-    }
-
-
-def failure(error: Any) -> Shape | None:
-    """An execution's error with its fixed keys first."""
-    if not isinstance(error, dict):
-        return None
-    fixed = {key: error.get(key) for key in ("type", "message", "file", "line", "column")}
-    return fixed | {key: value for key, value in error.items() if key not in fixed and value is not None}
-
-
-def execution_in_full(row: Row) -> Shape:
-    """An execution with what came in and what went out, without its spans, calls, mutations and logs."""
-    rejected = row["outcome"] == "rejected"
-    received = present(row["body"])
-    shape = execution(row)
-    shape |= {
-        "span_id": row["span_id"],
-        "route": row["route"],
-        "node": row["node"],
-        "guest": row["guest"],
-        "invocation": row["invocation"],
-        "client": row["client"],
-        "client_request_id": row["client_request_id"],
-        "record": row["record"],
-        "request": {
-            "method": row["method"],
-            "url": row["url"],
-            "headers": pairs(parse(row["request_headers"])),
-            "query": pairs(parse_qsl(row["query"] or "", keep_blank_values=True)),
-            "params": parse(row["params"]) or {},
-            "body": received,
-        },
-        "input": None if rejected else received if row["input"] is None else present(row["input"]),
-        "output": present(row["output"]),
-        "output_kind": row["output_kind"],
-        "response_headers": pairs(parse(row["response_headers"])),
-        "warnings": parse(row["warnings"]) or [],
-    }
-    shape |= _cut("body", row["body"], row["body_size"])
-    shape |= _cut("output", row["output"], row["output_size"])
-    return shape
-
-
-def pairs(listed: Any) -> Shape:
-    """[name, value] pairs (headers, a query) as an object; a name that came several times has the list of its
-    values.
+    Attributes:
+        type, message: of the error that was thrown, or of the refusal.
+        file, line, column: where, relative to the project and from 1; None where that is not known.
+        stack: as text.
+        fields: of a refused input, what is wrong with each.
     """
-    if isinstance(listed, dict):
-        return listed
-    found: Shape = {}
-    for name, value in listed or []:
-        if name not in found:
-            found[name] = value
-        elif isinstance(found[name], list):
-            found[name].append(value)
-        else:
-            found[name] = [found[name], value]
-    return found
+
+    type: str
+    message: str
+    file: str | None = None
+    line: int | None = None
+    column: int | None = None
+    stack: str | None = None
+    fields: Json = None
 
 
-def span(row: Row) -> Shape:
-    """One span; attributes, events and links arrive as JSON text."""
-    return {
-        "span_id": row["span_id"],
-        "parent_span_id": row["parent_span_id"],
-        "name": row["name"],
-        "kind": row["kind"],
-        "start_time": moment(row["start_time"]),
-        "duration_ms": row["duration_ns"] / 1e6,
-        "status": row["status"],
-        "attributes": parse(row["attributes"]) or {},
-        "events": parse(row["events"]) or [],
-        "links": parse(row["links"]) or [],
-        "status_message": row["status_message"],
-        "trace_id": row["trace_id"],
-        "scope": row["scope"],
-        "start_ns": row["start_ns"],
-    }
+class CallFailure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a host call failed.
+
+    Attributes:
+        type, message: as the function saw them; for databases, `type` is Postgres' condition name.
+        detail: what the other side said besides, by name (`sqlstate`, `constraint`, `status`...).
+    """
+
+    type: str
+    message: str
+    detail: dict[str, Json] = {}
 
 
-def host_call(row: Row) -> Shape:
-    """One host call; `arguments` and `result` are the exact bytes."""
-    shape = {
-        "seq": row["seq"],
-        "op": row["op"],
-        "arguments": present(row["arguments"]),
-        "result": present(row["result"]),
-        "error": parse(row["error"]),
-        "status": row["status"],
-        "started": row["started"],
-        "delivered": row["delivered"],
-        "at": moment(row["at"]),
-        "span_id": row["span_id"],
-        "xid": row["xid"],
-        "snapshot": row["snapshot"],
-        "duration_ms": row["duration_ms"],
-        "parent_span_id": row["parent_span_id"],
-        "tx": row["tx"],
-        "first_n": row["first_n"],
-        "last_n": row["last_n"],
-    }
-    shape |= _cut("arguments", row["arguments"], row["arguments_size"])
-    shape |= _cut("result", row["result"], row["result_size"])
-    return shape
+class Execution(msgspec.Struct, frozen=True, kw_only=True):
+    """One execution, as lists show it.
+
+    Attributes:
+        trigger: `http`, `job`, `cron`, `invoke` or `replay`; None where its record is not there (yet).
+        outcome: `ok`, `error`, `rejected` or `interrupted`.
+        status: the HTTP status it answered; None where it did not answer.
+        duration_ms: None where it never ended.
+        error: what it failed of; None where it did not.
+        warnings: what is to be known about it, one sentence each.
+        count: how many requests it stands for; more than 1 where many were rejected alike.
+    """
+
+    request_id: str
+    trace_id: str | None
+    trigger: str | None
+    function: str | None
+    deployment: str | None
+    method: str | None
+    path: str | None
+    status: int | None
+    outcome: str
+    started_at: str
+    duration_ms: float | None
+    error: Failure | None
+    replay_of: str | None
+    parent_request_id: str | None
+    job_id: str | None
+    job_attempt: int | None
+    count: int
+    route: str | None
+    warnings: list[str]
 
 
-def mutation(row: Row, *, span_id: str | None, seq: int | None) -> Shape:
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """The HTTP request as it came.
+
+    Attributes:
+        headers, query: name -> value, or the list of values where a name came several times.
+        params: what the route's placeholders matched.
+        body: as received: JSON where it is JSON, else text, else `{"$bytea": base64}`.
+    """
+
+    method: str | None
+    url: str | None
+    headers: dict[str, Json]
+    query: dict[str, Json]
+    params: dict[str, Json]
+    body: Json
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """One OpenTelemetry span. `start_ns` is its exact start, nanoseconds since the epoch."""
+
+    span_id: str
+    parent_span_id: str | None
+    name: str
+    kind: str
+    start_time: str
+    duration_ms: float
+    status: str
+    attributes: dict[str, Json]
+    events: list[Json]
+    links: list[Json]
+    status_message: str | None
+    trace_id: str
+    scope: str | None
+    start_ns: int
+
+
+class HostCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One effect that the function asked of the host.
+
+    Attributes:
+        seq: its number in the execution, from a series it shares with log lines.
+        status: `done`, `unknown` (it was sent, its answer never seen) or `abandoned`.
+        started, delivered: numbers of the node's one counter, so calls of all executions are in one order.
+        tx: the `seq` of the `db.begin` it ran in.
+        first_n, last_n: `n` of the first and the last row that it changed.
+        arguments_size, result_size: full length in bytes where not all was kept, else None.
+    """
+
+    seq: int
+    op: str
+    arguments: Json
+    result: Json
+    error: CallFailure | None
+    status: str
+    started: int
+    delivered: int | None
+    at: str
+    span_id: str | None
+    xid: str | None
+    snapshot: str | None
+    duration_ms: float | None
+    parent_span_id: str | None
+    tx: int | None
+    first_n: int | None
+    last_n: int | None
+    arguments_size: int | None
+    result_size: int | None
+
+
+class Mutation(msgspec.Struct, frozen=True, kw_only=True):
     """One row changed.
 
-    Args:
-        row: of flux.mutations, images as JSON text.
+    Attributes:
+        table: without `public.`.
+        key: the primary key's columns and values; None where the table has none.
+        op: `INSERT`, `UPDATE`, `DELETE` or `TRUNCATE`.
+        before, after: the row's images; None where it was not there.
+        changed: the columns whose value changed.
+        request_id: None where it was done outside of Flux.
         span_id, seq: of the host call that did it, where one is known.
+        rolled_back: True where it was undone.
+        actor, application_name: the database user and program that did it.
+        n: its place in the order of all of the database's mutations.
+        not_recorded: how many further rows its statement changed that were too many to record, or None.
     """
-    outside = row["origin"] == "outside"
-    before, after = parse(row["before"]), parse(row["after"])
-    schema, table = row["schema_name"], row["table_name"]
-    shape = {
-        "table": table if schema == "public" else f"{schema}.{table}",
-        "key": parse(row["key"]),
-        "op": row["op"],
-        "before": before,
-        "after": after,
-        "changed": changed(row["op"], before, after),
-        "at": moment(row["at"]),
-        "request_id": None if outside else row["request_id"],
-        "span_id": span_id,
-        "rolled_back": row["rolled_back"],
-        "actor": row["actor"],
-        "application_name": row["application_name"],
-        "origin": row["origin"],
-        "xid": row["xid"],
-        "n": row["n"],
-        "seq": seq,
-    }
-    if row["cut"]:
-        shape["not_recorded"] = row["cut"]
-    return shape
+
+    table: str
+    key: Json
+    op: str
+    before: Json
+    after: Json
+    changed: list[str]
+    at: str
+    request_id: str | None
+    span_id: str | None
+    rolled_back: bool
+    actor: str | None
+    application_name: str | None
+    origin: str
+    xid: str | None
+    n: int
+    seq: int | None
+    not_recorded: int | None
 
 
-def changed(op: str, before: Any, after: Any) -> list[str]:
-    """Names of the columns whose value a mutation changed: all of an inserted or a deleted row's."""
-    if op == "UPDATE" and isinstance(before, dict) and isinstance(after, dict):
-        names = list(after) + [name for name in before if name not in after]
-        return [
-            name
-            for name in names
-            if before.get(name) != after.get(name) or (name in before) != (name in after)
-        ]
-    image = after if isinstance(after, dict) else before if isinstance(before, dict) else {}
-    return list(image)
+class LogLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line that a function logged, with the execution it belongs to."""
+
+    seq: int
+    at: str
+    level: str
+    message: str
+    fields: Json
+    span_id: str | None
+    request_id: str
+    trace_id: str | None
+    function: str | None
 
 
-def log(row: Row) -> Shape:
-    """One line that a function logged."""
-    return {
-        "seq": row["seq"],
-        "at": moment(row["at"]),
-        "level": row["level"],
-        "message": row["message"],
-        "fields": present(row["fields"]),
-        "span_id": row["span_id"],
-    }
+class Trace(Execution, frozen=True, kw_only=True):
+    """One execution with all that it did.
+
+    Attributes:
+        span_id: of its root span.
+        record: how much was recorded: `all`, `errors`, `none`; `spans` where there is no execution, only
+            spans that a program exported.
+        input, output: what the handler got and what it returned.
+        output_kind: `json` or `response`.
+        body_size, output_size: full length in bytes where not all was kept, else None.
+        children: the executions that it invoked, and the jobs it pushed, in order of their start.
+    """
+
+    span_id: str | None
+    node: str | None
+    guest: str | None
+    invocation: int | None
+    client: str | None
+    client_request_id: str | None
+    record: str | None
+    request: Request
+    input: Json
+    output: Json
+    output_kind: str | None
+    response_headers: dict[str, Json]
+    body_size: int | None
+    output_size: int | None
+    spans: list[Span]
+    host_calls: list[HostCall]
+    mutations: list[Mutation]
+    logs: list[LogLine]
+    children: list[Trace]
+
+    @property
+    def execution(self) -> Execution:
+        """The same without what it did."""
+        return Execution(**{name: getattr(self, name) for name in Execution.__struct_fields__})
 
 
-def _cut(name: str, data: bytes | None, size: int | None) -> Shape:
-    """`<name>_size`, the full length in bytes, where not all of a payload was kept."""
-    return {} if size is None or size == len(data or b"") else {f"{name}_size": size}
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of one column that was rolled back."""
+
+    value: Json
+    request_id: str | None
+    at: str
+    span_id: str | None
+
+
+class ColumnBlame(msgspec.Struct, frozen=True, kw_only=True):
+    """Who last set one column of a row.
+
+    Attributes:
+        value: as it is now; of a row that is gone, as it last was.
+        request_id, at, span_id, actor, application_name, origin, op: of the mutation that set it. All are
+            None where no recorded one explains the value: it is older than capture, or was written around
+            the triggers.
+        rolled_back_attempt: the latest attempt since then to set it that was undone.
+        before_capture: True where no recorded mutation explains the value.
+    """
+
+    value: Json
+    request_id: str | None
+    at: str | None
+    span_id: str | None
+    rolled_back_attempt: Attempt | None
+    actor: str | None
+    application_name: str | None
+    origin: str | None
+    op: str | None
+    before_capture: bool
+
+
+Blame = dict[str, ColumnBlame]
+"""`state blame`: by column, in the table's order."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 import io
 import tarfile
 
-from flux.query.shapes import Shape
+from flux.query.answers import Location, SourceLine
+from flux.query.shapes import Failure
 
 AROUND = 3
 """Lines of context before and after."""
@@ -15,7 +16,7 @@ LONGEST_LINE = 2000
 _FUNCTIONS = "functions/"
 
 
-def locate(error: Shape | None, bundle: bytes | None) -> Shape | None:
+def locate(error: Failure | None, bundle: bytes | None) -> Location | None:
     """Where an error was thrown, with the source around it.
 
     Args:
@@ -23,26 +24,24 @@ def locate(error: Shape | None, bundle: bytes | None) -> Shape | None:
         bundle: the tar of the deployment that ran, or None where it is not stored.
 
     Returns:
-        `{file, line, column, source, context}`: `source` is the line itself, `context` a list of `{line,
-        text}` around it (both null and empty where the bundle lacks the file); None where the error names no
-        file.
+        None where the error names no file. Where the bundle lacks it there is no source, only the place.
     """
-    if not error or not error.get("file"):
+    if error is None or not error.file:
         return None
-    file, line, column = error["file"], error.get("line"), error.get("column")
-    text = read(bundle, file) if bundle else None
+    line = error.line
+    text = read(bundle, error.file) if bundle else None
     lines = text.splitlines() if text is not None else []
     source, first, last = None, 1, 0
-    if isinstance(line, int) and 0 < line <= len(lines):
+    if line is not None and 0 < line <= len(lines):
         source = lines[line - 1][:LONGEST_LINE]
         first, last = max(1, line - AROUND), min(len(lines), line + AROUND)
-    return {
-        "file": file,
-        "line": line,
-        "column": column,
-        "source": source,
-        "context": [{"line": n, "text": lines[n - 1][:LONGEST_LINE]} for n in range(first, last + 1)],
-    }
+    return Location(
+        file=error.file,
+        line=line,
+        column=error.column,
+        source=source,
+        context=[SourceLine(n, lines[n - 1][:LONGEST_LINE]) for n in range(first, last + 1)],
+    )
 
 
 def read(bundle: bytes, file: str) -> str | None:

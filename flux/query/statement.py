@@ -12,7 +12,6 @@ from asyncpg import Connection
 
 from flux.errors import FluxError, UsageError
 from flux.query.payload import parse, printable
-from flux.query.shapes import Shape
 
 ROWS = 10_000
 """Most rows that one query returns."""
@@ -33,7 +32,7 @@ class Result:
 
     columns: tuple[str, ...]
     types: tuple[str, ...]
-    rows: list[Shape]
+    rows: list[dict[str, Any]]
     more: bool
 
 

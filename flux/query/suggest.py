@@ -9,8 +9,9 @@ import difflib
 import re
 
 from flux.query import database_advice
-from flux.query.facts import Advice, Facts, Suggestion, in_words, one
-from flux.query.shapes import Shape
+from flux.query.answers import Suggestion
+from flux.query.facts import Advice, Facts, in_words, one
+from flux.query.shapes import HostCall, Trace
 from flux.record import ops
 
 
@@ -19,8 +20,8 @@ def suggest(facts: Facts) -> list[Suggestion]:
     for name in (
         facts.cause.type,
         facts.detail.get("sqlstate"),
-        facts.execution["outcome"],
-        facts.execution["status"],
+        facts.execution.outcome,
+        facts.execution.status,
     ):
         advice = _CATALOGUE.get(str(name))
         found = advice(facts) if advice is not None else []
@@ -30,29 +31,27 @@ def suggest(facts: Facts) -> list[Suggestion]:
 
 
 def _deadline(facts: Facts) -> list[Suggestion]:
-    calls = facts.execution["host_calls"]
+    calls = facts.execution.host_calls
     waited = _waited(facts.execution)
-    slowest = max((c for c in calls if c["duration_ms"]), key=lambda c: c["duration_ms"], default=None)
-    took = f"{facts.execution['duration_ms'] or 0:,.0f} ms"
+    slowest = max(calls, key=lambda call: call.duration_ms or 0.0, default=None)
+    took = f"{facts.execution.duration_ms or 0:,.0f} ms"
     if waited:
         reason = f"After {took} it still waited for {', and that for '.join(map(in_words, waited))}."
-    elif slowest is not None:
-        reason = f"Its slowest call, {in_words(slowest)}, took {slowest['duration_ms']:,.0f} of {took}."
+    elif slowest is not None and slowest.duration_ms:
+        reason = f"Its slowest call, {in_words(slowest)}, took {slowest.duration_ms:,.0f} of {took}."
     else:
         reason = f"It made no call that took long: {took} went into its own code, a loop perhaps."
-    text = f'Raise "timeout_ms" in functions/{facts.execution["function"]}/flux.json, or use a job.'
+    text = f'Raise "timeout_ms" in functions/{facts.execution.function}/flux.json, or use a job.'
     return one(text, reason)
 
 
-def _waited(execution: Shape) -> list[Shape]:
+def _waited(execution: Trace) -> list[HostCall]:
     """The call that an execution was in when it ended; where that is an invoke, the one in there as well."""
-    call = next(
-        (call for call in execution["host_calls"] if call["status"] in ("abandoned", "unknown")), None
-    )
+    call = next((call for call in execution.host_calls if call.status in ("abandoned", "unknown")), None)
     if call is None:
         return []
-    invoked = next((child for child in execution["children"] if child["span_id"] == call["span_id"]), None)
-    return [call, *(_waited(invoked) if call["op"] == "invoke" and invoked is not None else ())]
+    invoked = next((child for child in execution.children if child.span_id == call.span_id), None)
+    return [call, *(_waited(invoked) if call.op == "invoke" and invoked is not None else ())]
 
 
 def _connect(facts: Facts) -> list[Suggestion]:
@@ -65,10 +64,10 @@ def _connect(facts: Facts) -> list[Suggestion]:
 
 def _fetch_timeout(facts: Facts) -> list[Suggestion]:
     call = facts.cause.call
-    if call is None or call["op"] != "fetch":
+    if call is None or call.op != "fetch":
         return _deadline(facts)
-    took = f" for {call['duration_ms']:,.0f} ms" if call["duration_ms"] else ""
-    if isinstance(call["arguments"], dict) and call["arguments"].get("timeout"):
+    took = f" for {call.duration_ms:,.0f} ms" if call.duration_ms else ""
+    if isinstance(call.arguments, dict) and call.arguments.get("timeout"):
         return one(
             f"Give {_host(_url(facts))} longer, or move the request to a job, which tries again.",
             f"The function waited{took}, as long as it allows; what it asked for may still have been done.",
@@ -91,7 +90,7 @@ def _tls(facts: Facts) -> list[Suggestion]:
 
 
 def _secret(facts: Facts) -> list[Suggestion]:
-    arguments = facts.cause.call["arguments"] if facts.cause.call else {}
+    arguments = facts.cause.call.arguments if facts.cause.call else {}
     key = arguments.get("key", "the secret") if isinstance(arguments, dict) else "the secret"
     return one(
         f'Add `{key}=...` to .env (see .env.example), or pass a fallback: secrets.get("{key}", fallback).',
@@ -100,7 +99,7 @@ def _secret(facts: Facts) -> list[Suggestion]:
 
 
 def _no_route(facts: Facts) -> list[Suggestion]:
-    path = facts.execution["path"] or "/"
+    path = facts.execution.path or "/"
     routes = [route.route for route in facts.routes]
     close = difflib.get_close_matches(path, routes, n=1, cutoff=0.5)
     if close:
@@ -117,7 +116,7 @@ def _no_route(facts: Facts) -> list[Suggestion]:
 
 
 def _wrong_method(facts: Facts) -> list[Suggestion]:
-    path, method = facts.execution["path"] or "/", facts.execution["method"]
+    path, method = facts.execution.path or "/", facts.execution.method
     allowed = [route for route in facts.routes if _fits(route.route, path)]
     if not allowed:
         return []
@@ -129,7 +128,7 @@ def _wrong_method(facts: Facts) -> list[Suggestion]:
 
 
 def _too_large(facts: Facts) -> list[Suggestion]:
-    size = facts.execution.get("body_size")
+    size = facts.execution.body_size
     return one(
         "Raise `body_limit` in flux.toml, or send less.",
         f"The body has {size:,} bytes." if size else "The body is larger than the project allows.",
@@ -144,8 +143,8 @@ def _bad_request(facts: Facts) -> list[Suggestion]:
 
 
 def _validation(facts: Facts) -> list[Suggestion]:
-    fields = (facts.execution["error"] or {}).get("fields") or {}
-    if not fields:
+    fields = facts.execution.error and facts.execution.error.fields
+    if not isinstance(fields, dict):
         return []
     return one(
         f"Correct {', '.join(f'`{name}`' for name in fields)} in the request.",
@@ -154,12 +153,12 @@ def _validation(facts: Facts) -> list[Suggestion]:
 
 
 def _interrupted(facts: Facts) -> list[Suggestion]:
-    if (facts.execution["error"] or {}).get("type") == "NodeSilent":
+    if facts.execution.error is not None and facts.execution.error.type == "NodeSilent":
         return one(
-            f"Bring the spool of node {facts.execution['node']} back before you send the request again.",
+            f"Bring the spool of node {facts.execution.node} back before you send the request again.",
             "It may have ended well and been answered: its record has not been drained.",
         )
-    unknown = [call for call in facts.execution["host_calls"] if call["status"] == "unknown"]
+    unknown = [call for call in facts.execution.host_calls if call.status == "unknown"]
     if unknown:
         return one(
             f"Find out whether {in_words(unknown[-1])} was carried out before you send the request again.",
@@ -206,10 +205,8 @@ def _overloaded(facts: Facts) -> list[Suggestion]:
 def _null_access(facts: Facts) -> list[Suggestion]:
     empty = [
         call
-        for call in facts.cause.document["host_calls"]
-        if call["op"] in ops.GIVES_ROWS
-        and isinstance(call["result"], dict)
-        and call["result"].get("rows") == []
+        for call in facts.cause.document.host_calls
+        if call.op in ops.GIVES_ROWS and isinstance(call.result, dict) and call.result.get("rows") == []
     ]
     if not empty or not re.search(
         r"undefined|null|None|not iterable|not subscriptable|list index", facts.cause.message
@@ -222,7 +219,7 @@ def _null_access(facts: Facts) -> list[Suggestion]:
 
 
 def _url(facts: Facts) -> str:
-    arguments = facts.cause.call["arguments"] if facts.cause.call else None
+    arguments = facts.cause.call.arguments if facts.cause.call else None
     return str(arguments.get("url")) if isinstance(arguments, dict) else "the address"
 
 

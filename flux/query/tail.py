@@ -16,10 +16,11 @@ from typing import Any
 
 from asyncpg import Connection, Record
 
-from flux.query import shapes, silent
+from flux.query import from_rows, silent
+from flux.query.from_rows import Row
 from flux.query.parts import Columns
 from flux.query.queries import Q
-from flux.query.shapes import Row, Shape
+from flux.query.shapes import Execution
 
 INTERVAL = 0.2
 """Seconds between two looks."""
@@ -84,7 +85,7 @@ async def newest(
     return rows[-limit:] if limit else []
 
 
-async def stream(connect: Connect, wanted: Filter, backlog: int) -> AsyncIterator[Shape]:
+async def stream(connect: Connect, wanted: Filter, backlog: int) -> AsyncIterator[Execution]:
     """`backlog` executions that are already there, then each further one as it is recorded. Ends only when
     closed.
     """
@@ -103,7 +104,7 @@ async def stream(connect: Connect, wanted: Filter, backlog: int) -> AsyncIterato
             told.add(each["request_id"])
         else:
             seen[each["request_id"]] = None
-        yield shapes.execution(each)
+        yield from_rows.execution(each)
     look = 0
     while True:
         await asyncio.sleep(INTERVAL)
@@ -119,13 +120,13 @@ async def stream(connect: Connect, wanted: Filter, backlog: int) -> AsyncIterato
                     known |= fallen
         for unrecorded in reversed(lost):
             if unrecorded["request_id"] not in told:
-                yield shapes.execution(unrecorded)
+                yield from_rows.execution(unrecorded)
         for row in rows:
             if row["request_id"] in seen:
                 continue
             seen[row["request_id"]] = None
             horizon = max(horizon, row["started_at"])
-            yield shapes.execution(row)
+            yield from_rows.execution(row)
         while len(seen) > REMEMBERED:
             seen.popitem(last=False)
 

@@ -7,9 +7,11 @@ left out where the record is read. Applied by Reader to every shape that holds r
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-from flux.query.shapes import Shape
+from msgspec.structs import replace
+
+from flux.query.answers import Why
+from flux.query.shapes import Blame, ColumnBlame, Json, Mutation, Trace
 from flux.recorder.json_paths import REDACTED
 
 
@@ -34,38 +36,64 @@ class Withheld:
         """The columns withheld in `table`."""
         return self._columns.get(table, set())
 
-    def mutations(self, mutations: Iterable[Shape]) -> None:
-        """Take the values out of mutation shapes; `changed` still says which columns changed."""
-        for mutation in mutations:
-            names = self.of(mutation["table"])
-            for image in ("key", "before", "after"):
-                if names and isinstance(mutation[image], dict):
-                    mutation[image] = {
-                        name: REDACTED if name in names and value is not None else value
-                        for name, value in mutation[image].items()
-                    }
+    def mutations(self, mutations: list[Mutation]) -> list[Mutation]:
+        """Mutations without the values; `changed` still says which columns changed."""
+        return [self._mutation(mutation) for mutation in mutations] if self else mutations
 
-    def trace(self, document: Shape) -> None:
-        """Take the values out of a trace shape and of the executions inside it."""
-        self.mutations(document["mutations"])
-        for child in document["children"]:
-            self.trace(child)
+    def _mutation(self, mutation: Mutation) -> Mutation:
+        names = self.of(mutation.table)
+        if not names:
+            return mutation
+        return replace(
+            mutation,
+            key=_without(mutation.key, names),
+            before=_without(mutation.before, names),
+            after=_without(mutation.after, names),
+        )
 
-    def why(self, shape: Shape) -> None:
-        """Take the values out of a why shape."""
-        self.mutations(shape["data_changes"])
-        for entry in shape["provenance"]:
-            if entry["column"] in self.of(entry["table"]):
-                entry["value"] = _hidden(entry["value"])
+    def trace(self, document: Trace) -> Trace:
+        """A trace without the values, its children too."""
+        if not self:
+            return document
+        return replace(
+            document,
+            mutations=self.mutations(document.mutations),
+            children=[self.trace(child) for child in document.children],
+        )
 
-    def blame(self, table: str, columns: Shape) -> None:
-        """Take the values out of a blame shape."""
-        for name in self.of(table) & columns.keys():
-            entry = columns[name]
-            entry["value"] = _hidden(entry["value"])
-            if entry["rolled_back_attempt"] is not None:
-                entry["rolled_back_attempt"]["value"] = _hidden(entry["rolled_back_attempt"]["value"])
+    def why(self, told: Why) -> Why:
+        """A why without the values."""
+        if not self:
+            return told
+        return replace(
+            told,
+            data_changes=self.mutations(told.data_changes),
+            provenance=[
+                replace(entry, value=_hidden(entry.value)) if entry.column in self.of(entry.table) else entry
+                for entry in told.provenance
+            ],
+        )
+
+    def blame(self, table: str, columns: Blame) -> Blame:
+        """A blame without the values."""
+        names = self.of(table)
+        return {name: _blame(entry) if name in names else entry for name, entry in columns.items()}
 
 
-def _hidden(value: Any) -> Any:
+def _blame(entry: ColumnBlame) -> ColumnBlame:
+    attempt = entry.rolled_back_attempt
+    return replace(
+        entry,
+        value=_hidden(entry.value),
+        rolled_back_attempt=None if attempt is None else replace(attempt, value=_hidden(attempt.value)),
+    )
+
+
+def _without(image: Json, names: set[str]) -> Json:
+    if not isinstance(image, dict):
+        return image
+    return {name: _hidden(value) if name in names else value for name, value in image.items()}
+
+
+def _hidden(value: Json) -> Json:
     return None if value is None else REDACTED

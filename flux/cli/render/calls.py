@@ -7,7 +7,7 @@ from typing import Any
 from flux.cli.render.ansi import Text
 from flux.cli.render.safe import safe
 from flux.cli.render.values import compact, duration, plural, short, sql
-from flux.query.shapes import Shape
+from flux.query.shapes import CallFailure, HostCall
 from flux.record import ops
 
 ARGUMENTS = 60
@@ -28,51 +28,45 @@ def style_of(op: str) -> str:
     return STYLES.get(op.partition(".")[0], "cyan")
 
 
-def label(call: Shape) -> Text:
+def label(call: HostCall) -> Text:
     """What a call asked for and what it got."""
     return asked(call).join(outcome(call))
 
 
-def asked(call: Shape) -> Text:
+def asked(call: HostCall) -> Text:
     """What a call asked for."""
-    arguments: dict[str, Any] = call["arguments"] if isinstance(call["arguments"], dict) else {}
-    return ASKED.get(call["op"], _other)(call["op"], arguments, style_of(call["op"]))
+    arguments: dict[str, Any] = call.arguments if isinstance(call.arguments, dict) else {}
+    return ASKED.get(call.op, _other)(call.op, arguments, style_of(call.op))
 
 
-def outcome(call: Shape) -> Text:
+def outcome(call: HostCall) -> Text:
     """What a call got, behind an arrow; empty where there is nothing to say."""
-    answer: Any = call["result"]
+    answer: Any = call.result
     line = Text()
     got = _outcome(call, answer if isinstance(answer, dict) else {})
     if got:
         line.add(" → ", "dim").join(got)
-    if call["status"] == "unknown":
+    if call.status == "unknown":
         line.add("  sent, answer unknown", "bold magenta")
-    elif call["status"] == "abandoned":
+    elif call.status == "abandoned":
         line.add("  abandoned", "yellow")
     return line
 
 
-def family(call: Shape) -> str:
+def family(call: HostCall) -> str:
     """What makes two calls 'the same again': their op and what they ask, values apart."""
-    given: dict[str, Any] = call["arguments"] if isinstance(call["arguments"], dict) else {}
+    given: dict[str, Any] = call.arguments if isinstance(call.arguments, dict) else {}
     named = (given.get(name) for name in ("operation", "table", "text", "method", "name", "key"))
     where = str(given.get("url", "")).partition("?")[0].rpartition("/")[0]
-    return "\0".join([call["op"], where, *(str(part) for part in named if part is not None)])
+    return "\0".join([call.op, where, *(str(part) for part in named if part is not None)])
 
 
-def failure(error: Shape, cells: int) -> list[Text]:
+def failure(error: CallFailure, cells: int) -> list[Text]:
     """A failed call's error, and what the server said besides."""
-    lines = [
-        Text.of(
-            (f"✗ {safe(str(error.get('type')))}", "bold red"),
-            (f"  {safe(str(error.get('message') or ''))}", "red"),
-        )
-    ]
-    detail = error.get("detail") or {}
+    lines = [Text.of((f"✗ {safe(error.type)}", "bold red"), (f"  {safe(error.message)}", "red"))]
     for name in ("detail", "hint"):
-        if detail.get(name):
-            lines.append(Text.of((f"  {safe(str(detail[name]))}", "dim")))
+        if error.detail.get(name):
+            lines.append(Text.of((f"  {safe(str(error.detail[name]))}", "dim")))
     return [line.cut(cells) for line in lines]
 
 
@@ -149,9 +143,9 @@ ASKED = {
 """What tells each kind of call in words."""
 
 
-def _outcome(call: Shape, result: dict[str, Any]) -> Text | None:
-    op = call["op"]
-    if call["error"] is not None:
+def _outcome(call: HostCall, result: dict[str, Any]) -> Text | None:
+    op = call.op
+    if call.error is not None:
         return None
     if op in ops.GIVES_ROWS:
         count = result.get("count")
@@ -171,6 +165,6 @@ def _outcome(call: Shape, result: dict[str, Any]) -> Text | None:
         return Text.of(
             (safe(version) if result["found"] else "not found", "dim" if result["found"] else "yellow")
         )
-    if op == ops.INVOKE and call["result"] is not None:
-        return Text.of((compact(call["result"], ARGUMENTS), "dim"))
+    if op == ops.INVOKE and call.result is not None:
+        return Text.of((compact(call.result, ARGUMENTS), "dim"))
     return None

@@ -7,7 +7,7 @@ from typing import Any
 from flux.cli.render.ansi import Text
 from flux.cli.render.safe import safe
 from flux.cli.render.values import compact
-from flux.query.shapes import Shape
+from flux.query.shapes import Mutation
 
 _MARKS = {
     "INSERT": ("+", "green"),
@@ -20,21 +20,21 @@ VALUE = 40
 _WHOLE = 10**9
 
 
-def change(mutation: Shape, cells: int, *, full: bool = False) -> Text:
+def change(mutation: Mutation, cells: int, *, full: bool = False) -> Text:
     """A mutation in at most `cells` cells, or, in `full`, in as many as it takes; one that was rolled back is
     struck through and says so.
     """
-    mark, style = _MARKS.get(mutation["op"], ("?", "yellow"))
-    line = Text.of((f"{mark} ", f"bold {style}"), (safe(mutation["table"]), "bold"))
-    if mutation["key"]:
-        line.add(" ").add(key(mutation["key"]), "bold")
-    if mutation["op"] == "TRUNCATE":
+    mark, style = _MARKS.get(mutation.op, ("?", "yellow"))
+    line = Text.of((f"{mark} ", f"bold {style}"), (safe(mutation.table), "bold"))
+    if mutation.key:
+        line.add(" ").add(key(mutation.key), "bold")
+    if mutation.op == "TRUNCATE":
         line.add("  truncated", style)
     line.join(_columns(mutation, _WHOLE if full else VALUE))
     suffix = Text()
-    if mutation.get("not_recorded"):
-        suffix.add(f"  and {mutation['not_recorded']:,} more rows", "dim")
-    if mutation["rolled_back"]:
+    if mutation.not_recorded:
+        suffix.add(f"  and {mutation.not_recorded:,} more rows", "dim")
+    if mutation.rolled_back:
         suffix.add("  rolled back", "red")
         line = line.restyle("dim strike")
     return (line if full else line.cut(max(cells - suffix.width, 20))).join(suffix)
@@ -49,15 +49,17 @@ def key(value: Any) -> str:
     return ",".join(f"{safe(str(name))}={_bare(part)}" for name, part in value.items())
 
 
-def _columns(mutation: Shape, value_cells: int) -> Text:
-    before, after, keys = mutation["before"] or {}, mutation["after"] or {}, mutation["key"] or {}
+def _columns(mutation: Mutation, value_cells: int) -> Text:
+    before, after, keys = (
+        image if isinstance(image, dict) else {} for image in (mutation.before, mutation.after, mutation.key)
+    )
     line = Text()
-    if mutation["op"] == "UPDATE":
-        for name in mutation["changed"]:
+    if mutation.op == "UPDATE":
+        for name in mutation.changed:
             line.add(f"  {safe(name)} ", "dim")
             line.add(compact(before.get(name), value_cells), "red").add(" → ", "dim")
             line.add(compact(after.get(name), value_cells), "green")
-        return line if mutation["changed"] else line.add("  nothing changed", "dim")
+        return line if mutation.changed else line.add("  nothing changed", "dim")
     for name, value in (after or before).items():
         if name not in keys and value is not None:
             line.add(f"  {safe(name)} ", "dim").add(compact(value, value_cells))

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from flux.cli.render.ansi import Text
 from flux.cli.render.safe import cut, safe, width
-from flux.query.shapes import Shape
+from flux.query.answers import Location
 
 TAB = 4
 
 
-def frame(location: Shape, cells: int, label: str = "") -> list[Text]:
+def frame(location: Location, cells: int, label: str = "") -> list[Text]:
     """The lines of a why shape's `location`: where, the source around it, a caret with `label` behind it."""
-    place = ":".join(str(location[part]) for part in ("file", "line", "column") if location[part] is not None)
-    context = location["context"]
-    gutter = len(str(context[-1]["line"])) if context else 1
+    place = ":".join(
+        str(part) for part in (location.file, location.line, location.column) if part is not None
+    )
+    context = location.context
+    gutter = len(str(context[-1].line)) if context else 1
     lines = [Text.of((f"{'':{gutter}}--> ", "bold blue"), (safe(place), "cyan"))]
     if not context:
         return lines
     lines.append(Text.of((f"{'':{gutter}} │", "blue")))
     room = cells - gutter - 3
     for row in context:
-        here = row["line"] == location["line"]
-        text = _spread(row["text"])
+        here = row.line == location.line
+        text = _spread(row.text)
         style = "" if here else "dim"
         lines.append(
-            Text.of(
-                (f"{row['line']:>{gutter}} │ ", "bold blue" if here else "blue"), (cut(text, room), style)
-            )
+            Text.of((f"{row.line:>{gutter}} │ ", "bold blue" if here else "blue"), (cut(text, room), style))
         )
         if here:
-            lines.append(_caret(row["text"], location["column"], gutter, room, label))
+            lines.append(_caret(row.text, location.column, gutter, room, label))
     lines.append(Text.of((f"{'':{gutter}} │", "blue")))
     return lines
 

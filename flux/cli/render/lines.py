@@ -7,50 +7,50 @@ from datetime import datetime
 from flux.cli.render.ansi import Text
 from flux.cli.render.safe import safe, width
 from flux.cli.render.trace import title
-from flux.cli.render.values import clock, compact, duration, outcome_style, short
-from flux.query.shapes import Shape
+from flux.cli.render.values import clock, compact, duration, outcome_style, short, warning
+from flux.query.shapes import Execution, LogLine
 
 _LEVELS = {"debug": "grey", "info": "cyan", "warn": "yellow", "error": "bold red"}
 FIELDS = 200
+_INDENT = 10
 
 
-def execution(shape: Shape, cells: int, now: datetime) -> Text:
-    """An execution: id, time, status, what it was, how long it took, its error."""
-    code = str(shape["status"]) if shape["status"] is not None else "—"
-    style = outcome_style(shape["status"], shape["outcome"])
-    line = Text.of((short(shape["request_id"]), "yellow"), (f"  {clock(shape['started_at'], now)}  ", "dim"))
-    line.add(f"{code:>3}", f"bold {style}").add(f" {duration(shape['duration_ms']):>9}  ", "dim")
+def execution(shape: Execution, cells: int, now: datetime) -> list[Text]:
+    """An execution in a line: id, time, status, what it was, how long it took, its error; below it what is to
+    be known about it.
+    """
+    code = str(shape.status) if shape.status is not None else "—"
+    style = outcome_style(shape.status, shape.outcome)
+    line = Text.of((short(shape.request_id), "yellow"), (f"  {clock(shape.started_at, now)}  ", "dim"))
+    line.add(f"{code:>3}", f"bold {style}").add(f" {duration(shape.duration_ms):>9}  ", "dim")
     name = title(shape)
-    if shape["trigger"] not in ("http", None) and not shape["method"]:
-        line.add(f"{safe(shape['trigger'])} ", "magenta")
+    if shape.trigger not in ("http", None) and not shape.method:
+        line.add(f"{safe(shape.trigger)} ", "magenta")
     line.add(name, "bold" if style == "red" else "")
-    if shape["count"] > 1:
-        line.add(f"  ×{shape['count']}", style)
-    if shape["function"] and shape["function"] not in name:
-        line.add(f"  {safe(shape['function'])}", "dim")
-    error = shape["error"]
+    if shape.count > 1:
+        line.add(f"  ×{shape.count}", style)
+    if shape.function and shape.function not in name:
+        line.add(f"  {safe(shape.function)}", "dim")
+    error = shape.error
     if error is not None:
-        line.add("  ").add(safe(str(error["type"])), style).add(
-            f"  {safe(str(error['message'] or ''))}", "dim"
-        )
-    elif shape["outcome"] == "interrupted":
+        line.add("  ").add(safe(error.type), style).add(f"  {safe(error.message)}", "dim")
+    elif shape.outcome == "interrupted":
         line.add("  interrupted", style)
-    return line.cut(cells)
+    below = [part for text in shape.warnings for part in warning(text, cells - _INDENT)]
+    return [line.cut(cells), *(Text.of(" " * _INDENT).join(part) for part in below)]
 
 
-def log(shape: Shape, now: datetime, *, one: bool = False) -> Text:
+def log(shape: LogLine, now: datetime, *, one: bool = False) -> Text:
     """A log line: time, level, message, fields; its execution and function unless all are of `one`. Lines are
     not cut.
     """
-    moment = datetime.fromisoformat(shape["at"]).astimezone(now.tzinfo)
-    line = Text.of((f"{clock(shape['at'], now)}.{moment.microsecond // 1000:03d}  ", "dim"))
-    line.add(f"{safe(shape['level']):<5}", _LEVELS.get(shape["level"], "cyan")).add("  ")
+    moment = datetime.fromisoformat(shape.at).astimezone(now.tzinfo)
+    line = Text.of((f"{clock(shape.at, now)}.{moment.microsecond // 1000:03d}  ", "dim"))
+    line.add(f"{safe(shape.level):<5}", _LEVELS.get(shape.level, "cyan")).add("  ")
     if not one:
-        name = safe(shape["function"] or "-")
-        line.add(short(shape["request_id"]), "yellow").add(
-            f"  {name}{' ' * max(0, 12 - width(name))}  ", "dim"
-        )
-    line.add(safe(shape["message"]))
-    if shape["fields"]:
-        line.add("  ").add(compact(shape["fields"], FIELDS), "dim")
+        name = safe(shape.function or "-")
+        line.add(short(shape.request_id), "yellow").add(f"  {name}{' ' * max(0, 12 - width(name))}  ", "dim")
+    line.add(safe(shape.message))
+    if shape.fields:
+        line.add("  ").add(compact(shape.fields, FIELDS), "dim")
     return line

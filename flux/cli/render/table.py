@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from flux.cli.render.ansi import Text
 from flux.cli.render.safe import cut, safe, width
 from flux.cli.render.values import plural
-from flux.query.shapes import Shape
+from flux.query.encoding import to_json
 
 NARROWEST = 8
 WIDEST = 60
@@ -16,7 +16,7 @@ _NUMBERS = {"int2", "int4", "int8", "float4", "float8", "numeric", "oid"}
 
 
 def table(
-    columns: Sequence[str], types: Sequence[str], rows: Sequence[Shape], cells: int | None
+    columns: Sequence[str], types: Sequence[str], rows: Sequence[Mapping[str, Any]], cells: int | None
 ) -> list[Text]:
     """A header, a rule and the rows; columns share `cells`, or take what they need where it is None (a
     pipe).
@@ -42,7 +42,7 @@ def table(
 def _cell(value: object) -> str:
     if value is None:
         return "null"
-    return safe(value) if isinstance(value, str) else safe(json.dumps(value, ensure_ascii=False, default=str))
+    return safe(value) if isinstance(value, str) else safe(to_json(value, indent=0))
 
 
 def _line(values: Sequence[str], widths: Sequence[int], right: Sequence[bool], *styles: str) -> Text:

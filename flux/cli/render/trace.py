@@ -11,15 +11,15 @@ from typing import Any
 from flux.cli.render.ansi import Text
 from flux.cli.render.safe import safe, wrap
 from flux.cli.render.tree import build
-from flux.cli.render.values import ago, clock, compact, duration, plural, short, status
+from flux.cli.render.values import ago, clock, compact, duration, plural, short, status, warning
 from flux.cli.render.waterfall import waterfall
-from flux.query.shapes import Shape
+from flux.query.shapes import Execution, Failure, Json, Trace
 from flux.record import ops
 
 _LABEL = 9
 
 
-def page(document: Shape, cells: int, now: datetime, *, full: bool = False) -> list[Text]:
+def page(document: Trace, cells: int, now: datetime, *, full: bool = False) -> list[Text]:
     """A trace shape as lines.
 
     Args:
@@ -34,50 +34,50 @@ def page(document: Shape, cells: int, now: datetime, *, full: bool = False) -> l
     return lines
 
 
-def header(document: Shape, cells: int, now: datetime) -> list[Text]:
+def header(document: Trace, cells: int, now: datetime) -> list[Text]:
     """Two lines that say what an execution was and how it ended."""
-    first = status(document["status"], document["outcome"]).add("  ")
+    first = status(document.status, document.outcome).add("  ")
     first.add(title(document), "bold")
-    first.add(f"  {duration(document['duration_ms'])}" if document["duration_ms"] is not None else "")
-    first.add("  ").add(short(document["request_id"]), "yellow")
-    facts = [f"{clock(document['started_at'], now)} ({ago(document['started_at'], now)})"]
-    if document["function"] and document["function"] not in title(document):
-        facts.append(f"function {safe(document['function'])}")
-    if document["trigger"] not in ("http", None):
-        facts.append(safe(document["trigger"]))
-    if document["job_id"]:
-        facts.append(f"job {safe(short(document['job_id']))} attempt {document['job_attempt'] or 1}")
-    if document["deployment"]:
-        facts.append(f"deployment {short(document['deployment'])}")
-    if document["replay_of"]:
-        facts.append(f"replay of {short(document['replay_of'])}")
-    if document["parent_request_id"]:
-        facts.append(f"invoked by {short(document['parent_request_id'])}")
-    if document["count"] > 1:
-        facts.append(f"{document['count']} requests")
+    first.add(f"  {duration(document.duration_ms)}" if document.duration_ms is not None else "")
+    first.add("  ").add(short(document.request_id), "yellow")
+    facts = [f"{clock(document.started_at, now)} ({ago(document.started_at, now)})"]
+    if document.function and document.function not in title(document):
+        facts.append(f"function {safe(document.function)}")
+    if document.trigger not in ("http", None):
+        facts.append(safe(document.trigger))
+    if document.job_id:
+        facts.append(f"job {safe(short(document.job_id))} attempt {document.job_attempt or 1}")
+    if document.deployment:
+        facts.append(f"deployment {short(document.deployment)}")
+    if document.replay_of:
+        facts.append(f"replay of {short(document.replay_of)}")
+    if document.parent_request_id:
+        facts.append(f"invoked by {short(document.parent_request_id)}")
+    if document.count > 1:
+        facts.append(f"{document.count} requests")
     tally = _tally(document)
     if tally:
         facts.append(tally)
     return [first.cut(cells), Text.of(("  " + " · ".join(facts), "dim")).cut(cells)]
 
 
-def title(document: Shape) -> str:
+def title(document: Execution) -> str:
     """`POST /users`, or the function's name where no HTTP request began it."""
-    if document["method"]:
-        return safe(f"{document['method']} {document['path'] or ''}".strip())
-    return safe(document["function"] or document["trigger"] or "unrecorded")
+    if document.method:
+        return safe(f"{document.method} {document.path or ''}".strip())
+    return safe(document.function or document.trigger or "unrecorded")
 
 
-def _tally(document: Shape) -> str:
+def _tally(document: Trace) -> str:
     """`3 sql, 1 fetch, 2 rows changed`."""
     kinds: Counter[str] = Counter()
-    for call in document["host_calls"]:
-        op = call["op"]
+    for call in document.host_calls:
+        op = call.op
         if op not in ops.CONTROLS_TRANSACTION:
             kinds["sql" if op in ops.DATABASE else op.partition(".")[0]] += 1
     parts = [f"{count} {kind}" for kind, count in kinds.items()]
-    kept = sum(1 for mutation in document["mutations"] if not mutation["rolled_back"])
-    undone = len(document["mutations"]) - kept
+    kept = sum(1 for mutation in document.mutations if not mutation.rolled_back)
+    undone = len(document.mutations) - kept
     if kept:
         parts.append(f"{plural(kept, 'row')} changed")
     if undone:
@@ -85,38 +85,32 @@ def _tally(document: Shape) -> str:
     return ", ".join(parts)
 
 
-def _ends(document: Shape, cells: int, full: bool) -> list[Text]:
+def _ends(document: Trace, cells: int, full: bool) -> list[Text]:
     lines: list[Text] = []
     room = 10**9 if full else cells - _LABEL
-    level = document.get("record", "all")
-    if level == "none" or (level == "errors" and document["outcome"] == "ok"):
+    level = document.record
+    if level == "none" or (level == "errors" and document.outcome == "ok"):
         text = f"payloads, calls and spans were left out: record is `{level}`"
         return [Text.of((f"{'record':{_LABEL}}", "bold"), (text, "dim")), *error(document, cells)]
-    incoming, body = document["input"], document["request"]["body"]
+    incoming, body = document.input, document.request.body
     if incoming is not None or body is None:
         lines.append(_field("input", incoming, room))
     else:
         lines.append(_field("body", body, room))
     if full:
-        lines += _headers("headers", document["request"]["headers"])
-    if document["outcome"] == "ok" or document["output"] is not None:
-        lines.append(_field("output", document["output"], room))
+        lines += _headers("headers", document.request.headers)
+    if document.outcome == "ok" or document.output is not None:
+        lines.append(_field("output", document.output, room))
     if full:
-        lines += _headers("answered", document["response_headers"])
-    for name in ("body", "output"):
-        if f"{name}_size" in document:
-            lines.append(
-                Text.of((f"{'':{_LABEL}}{name} was cut: it has {document[f'{name}_size']:,} bytes", "dim"))
-            )
+        lines += _headers("answered", document.response_headers)
+    for name, size in (("body", document.body_size), ("output", document.output_size)):
+        if size is not None:
+            lines.append(Text.of((f"{'':{_LABEL}}{name} was cut: it has {size:,} bytes", "dim")))
     lines += error(document, cells)
-    for warning in document["warnings"]:
-        text = warning if isinstance(warning, str) else compact(warning, cells)
-        for at, part in enumerate(wrap(safe(text), cells - _LABEL)):
-            lines.append(Text.of((f"{'warning' if at == 0 else '':{_LABEL}}", "yellow"), (part, "")))
-    return lines
+    return lines + [line for text in document.warnings for line in warning(text, cells)]
 
 
-def _headers(name: str, headers: Shape) -> list[Text]:
+def _headers(name: str, headers: dict[str, Json]) -> list[Text]:
     """Headers of a request or an answer, each on a line of its own."""
     pairs = [
         (key, value)
@@ -129,26 +123,26 @@ def _headers(name: str, headers: Shape) -> list[Text]:
     ]
 
 
-def error(document: Shape, cells: int) -> list[Text]:
+def error(document: Trace, cells: int) -> list[Text]:
     """An execution's error and where it was thrown."""
-    failure = document["error"]
+    failure = document.error
     if failure is None:
         return []
-    kind, message = safe(str(failure["type"])), safe(str(failure["message"] or ""))
+    kind, message = safe(failure.type), safe(failure.message)
     lines = []
     for at, part in enumerate(wrap(f"{kind}: {message}", cells - _LABEL)):
         lines.append(Text.of((f"{'error' if at == 0 else '':{_LABEL}}", "bold red"), (part, "red")))
     place = where(failure)
     if place:
         lines.append(Text.of((f"{'':{_LABEL}}at ", "dim"), (place, "cyan")))
-    lines.append(Text.of((f"{'':{_LABEL}}", ""), (f"flux why {short(document['request_id'])}", "dim")))
+    lines.append(Text.of((f"{'':{_LABEL}}", ""), (f"flux why {short(document.request_id)}", "dim")))
     return lines
 
 
-def where(failure: Shape) -> str:
+def where(failure: Failure) -> str:
     """`functions/create_user/index.ts:6:18`, as far as it is known."""
-    parts = [failure.get("file"), failure.get("line"), failure.get("column")]
-    return safe(":".join(str(part) for part in parts if part is not None)) if failure.get("file") else ""
+    parts = [failure.file, failure.line, failure.column]
+    return safe(":".join(str(part) for part in parts if part is not None)) if failure.file else ""
 
 
 def _field(name: str, value: Any, cells: int) -> Text:

@@ -13,7 +13,7 @@ from flux.cli.render.ansi import Text
 from flux.cli.render.safe import safe
 from flux.cli.render.values import compact, duration, short, status
 from flux.query.cause import is_error, span_error
-from flux.query.shapes import Shape
+from flux.query.shapes import CallFailure, Execution, HostCall, LogLine, Mutation, Span, Trace
 from flux.record import ops
 
 DEEPEST = 60
@@ -44,8 +44,8 @@ class Node:
     duration_ms: float | None
     style: str = "green"
     family: str = ""
-    error: Shape | None = None
-    changes: list[Shape] = field(default_factory=list)
+    error: CallFailure | None = None
+    changes: list[Mutation] = field(default_factory=list)
     children: list[Node] = field(default_factory=list)
     order: int = 0
     suffix: Text = field(default_factory=Text)
@@ -63,7 +63,7 @@ class Node:
         return max([own, *(child.end_ms for child in self.children if not child.apart)])
 
 
-def build(document: Shape, origin_ns: int | None = None) -> Node:
+def build(document: Trace, origin_ns: int | None = None) -> Node:
     """The tree of an execution.
 
     Args:
@@ -74,54 +74,50 @@ def build(document: Shape, origin_ns: int | None = None) -> Node:
 
 
 class _Builder:
-    def __init__(self, document: Shape, origin_ns: int | None) -> None:
+    def __init__(self, document: Trace, origin_ns: int | None) -> None:
         self._document = document
-        starts = [span["start_ns"] for span in document["spans"]]
-        self._origin = (
-            origin_ns if origin_ns is not None else min([_epoch_ns(document["started_at"]), *starts])
-        )
+        starts = [span.start_ns for span in document.spans]
+        self._origin = origin_ns if origin_ns is not None else min([_epoch_ns(document.started_at), *starts])
         self._spans: dict[str, Node] = {}
         self._calls: dict[int, Node] = {}
-        self._unclaimed = list(document["children"])
+        self._unclaimed = list(document.children)
 
     def build(self) -> Node:
         document = self._document
-        of_span: dict[str, Shape] = {}
-        for call in document["host_calls"]:
-            if call["span_id"] and call["op"] not in ops.ENDS_TRANSACTION:
-                of_span.setdefault(call["span_id"], call)
-        for span in document["spans"]:
-            node = self._span(span, of_span.get(span["span_id"]))
-            self._spans[span["span_id"]] = node
+        of_span: dict[str, HostCall] = {}
+        for call in document.host_calls:
+            if call.span_id and call.op not in ops.ENDS_TRANSACTION:
+                of_span.setdefault(call.span_id, call)
+        for span in document.spans:
+            node = self._span(span, of_span.get(span.span_id))
+            self._spans[span.span_id] = node
         root = self._root()
         self._grow(root)
         home = self._home(root)
-        for call in document["host_calls"]:
+        for call in document.host_calls:
             self._place(call, of_span, home)
-        for call in document["host_calls"]:
-            if call["op"] == "invoke":
+        for call in document.host_calls:
+            if call.op == "invoke":
                 self._adopt(call)
-            elif call["op"] == "queue.push":
+            elif call.op == "queue.push":
                 self._link(call)
         for child in self._unclaimed:
-            home.children.append(
-                self._job(child) if child["trigger"] == "job" else build(child, self._origin)
-            )
-        for line in document["logs"]:
-            self._spans.get(line["span_id"] or "", home).children.append(self._log(line))
+            home.children.append(self._job(child) if child.trigger == "job" else build(child, self._origin))
+        for line in document.logs:
+            self._spans.get(line.span_id or "", home).children.append(self._log(line))
         self._changes(home)
         _sort(root)
         return root
 
     def _root(self) -> Node:
-        known = self._spans.get(self._document["span_id"])
+        known = self._spans.get(self._document.span_id or "")
         if known is not None:
             return known
         document = self._document
-        what = " ".join(part for part in (document["method"], document["path"]) if part)
-        name = what or f"{document['trigger'] or 'unrecorded'} {document['function'] or ''}".strip()
-        start = self._since(document["started_at"])
-        return Node(Text.of((safe(name), "bold")), start, document["duration_ms"])
+        what = " ".join(part for part in (document.method, document.path) if part)
+        name = what or f"{document.trigger or 'unrecorded'} {document.function or ''}".strip()
+        start = self._since(document.started_at)
+        return Node(Text.of((safe(name), "bold")), start, document.duration_ms)
 
     def _since(self, moment: str) -> float:
         """Milliseconds from the origin to a moment."""
@@ -134,15 +130,14 @@ class _Builder:
         What lies deeper than DEEPEST is shown at that depth.
         """
         below: dict[str, list[str]] = {}
-        for span in self._document["spans"]:
-            below.setdefault(span["parent_span_id"] or "", []).append(span["span_id"])
-        hung = {self._document["span_id"]}
+        for span in self._document.spans:
+            below.setdefault(span.parent_span_id or "", []).append(span.span_id)
+        top = self._document.span_id or ""
+        hung = {top}
         orphans = [
-            span["span_id"]
-            for span in self._document["spans"]
-            if (span["parent_span_id"] or "") not in self._spans
+            span.span_id for span in self._document.spans if (span.parent_span_id or "") not in self._spans
         ]
-        queue = [(self._document["span_id"], root, 1)]
+        queue = [(top, root, 1)]
         for start in [None, *orphans, *self._spans]:
             if start is not None and start not in hung:
                 hung.add(start)
@@ -159,126 +154,119 @@ class _Builder:
 
     def _home(self, root: Node) -> Node:
         """The function's own span: where a call without a known parent belongs."""
-        for span in self._document["spans"]:
-            if (
-                span["parent_span_id"] == self._document["span_id"]
-                and "faas.invocation_id" in span["attributes"]
-            ):
-                return self._spans[span["span_id"]]
+        for span in self._document.spans:
+            if span.parent_span_id == self._document.span_id and "faas.invocation_id" in span.attributes:
+                return self._spans[span.span_id]
         return root
 
-    def _span(self, span: Shape, call: Shape | None) -> Node:
-        start = (span["start_ns"] - self._origin) / 1e6
+    def _span(self, span: Span, call: HostCall | None) -> Node:
+        start = (span.start_ns - self._origin) / 1e6
         if call is not None:
             node = self._call(call)
-            node.start_ms, node.duration_ms = start, span["duration_ms"]
-            self._calls[call["seq"]] = node
+            node.start_ms, node.duration_ms = start, span.duration_ms
+            self._calls[call.seq] = node
         else:
-            style = "bold" if span["kind"] in ("SERVER", "CONSUMER", "INTERNAL") else ""
-            label = Text.of((safe(span["name"]), style))
-            node = Node(
-                label, start, span["duration_ms"], _STYLES.get(span["kind"], "green"), f"span\0{span['name']}"
-            )
+            style = "bold" if span.kind in ("SERVER", "CONSUMER", "INTERNAL") else ""
+            label = Text.of((safe(span.name), style))
+            node = Node(label, start, span.duration_ms, _STYLES.get(span.kind, "green"), f"span\0{span.name}")
         if is_error(span) and node.error is None:
             kind, message = span_error(span)
-            node.error = {"type": kind, "message": message}
+            node.error = CallFailure(type=kind, message=message)
         return node
 
-    def _call(self, call: Shape) -> Node:
-        start = self._since(call["at"])
-        style = calls.style_of(call["op"])
-        node = Node(calls.asked(call), start, call["duration_ms"], style, calls.family(call), call["error"])
-        node.order = call["seq"]
-        node.suffix = self._ending(call) if call["op"] == "db.begin" else calls.outcome(call)
+    def _call(self, call: HostCall) -> Node:
+        start = self._since(call.at)
+        style = calls.style_of(call.op)
+        node = Node(calls.asked(call), start, call.duration_ms, style, calls.family(call), call.error)
+        node.order = call.seq
+        node.suffix = self._ending(call) if call.op == "db.begin" else calls.outcome(call)
         return node
 
-    def _ending(self, begin: Shape) -> Text:
+    def _ending(self, begin: HostCall) -> Text:
         """How a transaction ended, said behind its name."""
         ends = [
             call
-            for call in self._document["host_calls"]
-            if call["tx"] == begin["seq"] and call["op"] in ops.ENDS_TRANSACTION
+            for call in self._document.host_calls
+            if call.tx == begin.seq and call.op in ops.ENDS_TRANSACTION
         ]
         if not ends:
             return Text.of(("  never committed", "red"))
         end = ends[-1]
-        if end["op"] == "db.rollback":
+        if end.op == "db.rollback":
             return Text.of(("  rolled back", "red"))
-        if end["status"] == "unknown":
+        if end.status == "unknown":
             return Text.of(("  commit sent, answer unknown", "bold magenta"))
-        return Text.of(("  commit failed", "bold red")) if end["error"] else Text.of(("  committed", "green"))
+        return Text.of(("  commit failed", "bold red")) if end.error else Text.of(("  committed", "green"))
 
-    def _place(self, call: Shape, of_span: dict[str, Shape], home: Node) -> None:
+    def _place(self, call: HostCall, of_span: dict[str, HostCall], home: Node) -> None:
         """Find a node for a call that has no span of its own."""
-        seq, begin = call["seq"], self._calls.get(call["tx"]) if call["tx"] is not None else None
+        seq, begin = call.seq, self._calls.get(call.tx) if call.tx is not None else None
         if seq in self._calls:
             return
-        if call["op"] in ops.ENDS_TRANSACTION and begin is not None:
+        if call.op in ops.ENDS_TRANSACTION and begin is not None:
             self._calls[seq] = begin
-            if call["error"] is not None:
-                begin.error = call["error"]
+            if call.error is not None:
+                begin.error = call.error
             return
         node = self._call(call)
         self._calls[seq] = node
-        parent = begin or self._spans.get(call["parent_span_id"] or "") or home
-        shared = of_span.get(call["span_id"] or "")
-        if shared is not None and shared is not call and shared["seq"] in self._calls:
-            parent = self._calls[shared["seq"]]
+        parent = begin or self._spans.get(call.parent_span_id or "") or home
+        shared = of_span.get(call.span_id or "")
+        if shared is not None and shared is not call and shared.seq in self._calls:
+            parent = self._calls[shared.seq]
         parent.children.append(node)
 
-    def _adopt(self, call: Shape) -> None:
+    def _adopt(self, call: HostCall) -> None:
         """Put the execution that a call invoked under it."""
-        asked = call["arguments"] if isinstance(call["arguments"], dict) else {}
-        said = ((call["error"] or {}).get("detail") or {}).get("request_id")
+        asked = call.arguments if isinstance(call.arguments, dict) else {}
+        said = None if call.error is None else call.error.detail.get("request_id")
         for child in self._unclaimed:
-            if child["request_id"] == said or (said is None and child["function"] == asked.get("name")):
+            if child.request_id == said or (said is None and child.function == asked.get("name")):
                 self._unclaimed.remove(child)
                 tree = build(child, self._origin)
-                tree.label.add(f"  {short(child['request_id'])}", "dim")
-                self._calls[call["seq"]].children.append(tree)
+                tree.label.add(f"  {short(child.request_id)}", "dim")
+                self._calls[call.seq].children.append(tree)
                 return
 
-    def _link(self, call: Shape) -> None:
+    def _link(self, call: HostCall) -> None:
         """Name, under a push, the executions of the job that came of it."""
-        answer = call["result"]
+        answer = call.result
         job_id = answer.get("id") if isinstance(answer, dict) else None
-        for child in [child for child in self._unclaimed if job_id is not None and child["job_id"] == job_id]:
+        for child in [child for child in self._unclaimed if job_id is not None and child.job_id == job_id]:
             self._unclaimed.remove(child)
-            self._calls[call["seq"]].children.append(self._job(child))
+            self._calls[call.seq].children.append(self._job(child))
 
-    def _job(self, child: Shape) -> Node:
+    def _job(self, child: Execution) -> Node:
         """A job's execution in one line: it ran on its own, so its time is no part of this one's."""
-        label = Text.of(("ran as ", "dim")).add(short(child["request_id"]), "yellow").add("  ")
-        label.join(status(child["status"], child["outcome"])).add(
-            f"  {duration(child['duration_ms'])}", "dim"
-        )
-        if (child["job_attempt"] or 1) > 1:
-            label.add(f"  attempt {child['job_attempt']}", "dim")
-        start = self._since(child["started_at"])
-        return Node(label, start, None, "", f"job\0{child['function']}", apart=True)
+        label = Text.of(("ran as ", "dim")).add(short(child.request_id), "yellow").add("  ")
+        label.join(status(child.status, child.outcome)).add(f"  {duration(child.duration_ms)}", "dim")
+        if (child.job_attempt or 1) > 1:
+            label.add(f"  attempt {child.job_attempt}", "dim")
+        start = self._since(child.started_at)
+        return Node(label, start, None, "", f"job\0{child.function}", apart=True)
 
-    def _log(self, line: Shape) -> Node:
-        style = _LEVELS.get(line["level"], "cyan")
-        label = Text.of((f"{safe(line['level'])}", style), (f" {safe(line['message'])}", ""))
-        if line["fields"]:
-            label.add(" ").add(compact(line["fields"], calls.ARGUMENTS), "dim")
+    def _log(self, line: LogLine) -> Node:
+        style = _LEVELS.get(line.level, "cyan")
+        label = Text.of((f"{safe(line.level)}", style), (f" {safe(line.message)}", ""))
+        if line.fields:
+            label.add(" ").add(compact(line.fields, calls.ARGUMENTS), "dim")
         return Node(
             label,
-            self._since(line["at"]),
+            self._since(line.at),
             None,
             style,
-            f"log\0{line['level']}",
-            order=line["seq"],
+            f"log\0{line.level}",
+            order=line.seq,
         )
 
     def _changes(self, home: Node) -> None:
         of_xid: dict[Any, Node] = {}
-        for call in self._document["host_calls"]:
-            if call["op"] == "db.begin" and call["xid"] is not None:
-                of_xid[call["xid"]] = self._calls[call["seq"]]
-        for mutation in self._document["mutations"]:
-            node = self._calls.get(mutation["seq"]) or of_xid.get(mutation["xid"]) or home
-            node.changes.append(mutation)
+        for call in self._document.host_calls:
+            if call.op == "db.begin" and call.xid is not None:
+                of_xid[call.xid] = self._calls[call.seq]
+        for mutation in self._document.mutations:
+            made = self._calls.get(mutation.seq) if mutation.seq is not None else None
+            (made or of_xid.get(mutation.xid) or home).changes.append(mutation)
 
 
 def _epoch_ns(moment: str) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import datetime
 from typing import Any
 
 from flux.cli.render.ansi import Text
-from flux.cli.render.safe import cut, safe, width
+from flux.cli.render.safe import cut, safe, width, wrap
+from flux.query.encoding import to_json
 
 _SPACE = re.compile(r"\s+")
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
@@ -16,11 +16,19 @@ _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 def compact(value: Any, cells: int = 80) -> str:
     """A value as JSON on one line; what doesn't fit into `cells` is cut and its whole size named."""
-    text = safe(json.dumps(value, ensure_ascii=False, default=str))
+    text = safe(to_json(value, indent=0))
     if width(text) <= cells:
         return text
     mark = f"… {size(len(text.encode('utf-8', 'replace')))}"
     return cut(text, max(cells, len(mark) + 1), mark)
+
+
+def warning(text: str, cells: int) -> list[Text]:
+    """What is to be known about an execution, behind a mark."""
+    return [
+        Text.of(("⚠ " if at == 0 else "  ", "bold yellow"), part)
+        for at, part in enumerate(wrap(safe(text), cells - 2))
+    ]
 
 
 def size(count: int) -> str:

@@ -10,7 +10,7 @@ from flux.cli.render.ansi import Text
 from flux.cli.render.changes import change
 from flux.cli.render.tree import Node
 from flux.cli.render.values import duration, plural
-from flux.query.shapes import Shape
+from flux.query.shapes import CallFailure
 
 SAME = 5
 """Siblings of one family from which on most are folded."""
@@ -124,7 +124,7 @@ class _Layout:
         ]
 
 
-def _told_below(node: Node, error: Shape) -> bool:
+def _told_below(node: Node, error: CallFailure) -> bool:
     """Whether something below a failed span says what the span itself can: the same error, or more than a
     bare status.
     """
@@ -132,7 +132,7 @@ def _told_below(node: Node, error: Shape) -> bool:
     while stack:
         below = stack.pop()
         stack.extend(below.children)
-        if below.error is not None and (below.error["type"] == error["type"] or not error["message"]):
+        if below.error is not None and (below.error.type == error.type or not error.message):
             return True
     return False
 

@@ -1,7 +1,7 @@
 -- name: latest_executions
 -- The newest executions that fit; a null argument fits all.
 SELECT request_id, day, trace_id, trigger, function, deployment, method, path, status, outcome, started_at, duration_ms,
-       error::text, replay_of, parent_request_id, job_id, job_attempt, count
+       error::text, replay_of, parent_request_id, job_id, job_attempt, count, route, warnings::text
 FROM flux.executions
 WHERE ($1::text IS NULL OR function = $1)
   AND ($2::text IS NULL OR status::text LIKE $2)
@@ -13,7 +13,7 @@ LIMIT $5
 -- name: late_executions
 -- Long ones that began before the window `latest_executions` looks into, and ended or were found interrupted since.
 SELECT request_id, day, trace_id, trigger, function, deployment, method, path, status, outcome, started_at, duration_ms,
-       error::text, replay_of, parent_request_id, job_id, job_attempt, count
+       error::text, replay_of, parent_request_id, job_id, job_attempt, count, route, warnings::text
 FROM flux.executions
 WHERE ($1::text IS NULL OR function = $1)
   AND ($2::text IS NULL OR status::text LIKE $2)

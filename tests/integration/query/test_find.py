@@ -22,7 +22,7 @@ B = "aaaa2222" + "0" * 24
 
 async def test_a_whole_id_a_prefix_and_a_trace_id_name_an_execution(record: Record, reader: Reader) -> None:
     await record.execution(A)
-    trace_id = (await reader.trace(A))["trace_id"]
+    trace_id = (await reader.trace(A)).trace_id
     assert await reader.resolve(A) == A
     assert await reader.resolve("aaaa1111") == A
     assert await reader.resolve(A.upper()) == A

@@ -23,7 +23,7 @@ async def test_executions_are_filtered_and_oldest_first(record: Record, reader: 
     await record.execution(C, ago=30, status=503, outcome="error", function="pay")
 
     async def ids(**wanted: Any) -> list[str]:
-        return [shape["request_id"] for shape in await reader.executions(**wanted)]
+        return [shape.request_id for shape in await reader.executions(**wanted)]
 
     assert await ids() == [A, B, C]
     assert await ids(limit=2) == [B, C]
@@ -39,12 +39,12 @@ async def test_tail_gives_the_backlog_then_what_is_recorded_after(
     await record.execution(A, ago=90)
     await record.execution(B, ago=60)
     stream = reader.tail(backlog=1)
-    assert (await anext(stream))["request_id"] == B
+    assert (await anext(stream)).request_id == B
     await other.execution(C, ago=0, duration_ms=4.0)
-    assert (await anext(stream))["request_id"] == C
+    assert (await anext(stream)).request_id == C
     late = "dddd" + "0" * 28
     await other.execution(late, ago=30, duration_ms=40_000.0)
-    assert (await anext(stream))["request_id"] == late
+    assert (await anext(stream)).request_id == late
     await stream.aclose()
 
 
@@ -54,16 +54,16 @@ async def test_logs_of_one_execution_and_of_all(record: Record, other: Record, r
     await record.log(A, 2, "error", "two", ago=90)
     await record.execution(B, ago=30, function="pay")
     await record.log(B, 1, "warn", "three", ago=30)
-    assert [line["message"] for line in await reader.logs(A)] == ["one", "two"]
-    assert [line["message"] for line in await reader.logs(level="warn")] == ["two", "three"]
-    assert [line["message"] for line in await reader.logs(function="pay")] == ["three"]
-    assert [line["message"] for line in await reader.logs(limit=1)] == ["three"]
+    assert [line.message for line in await reader.logs(A)] == ["one", "two"]
+    assert [line.message for line in await reader.logs(level="warn")] == ["two", "three"]
+    assert [line.message for line in await reader.logs(function="pay")] == ["three"]
+    assert [line.message for line in await reader.logs(limit=1)] == ["three"]
     first = (await reader.logs("aaaa"))[0]
-    assert (first["fields"], first["function"], first["request_id"]) == ({"a": 1}, "create_user", A)
+    assert (first.fields, first.function, first.request_id) == ({"a": 1}, "create_user", A)
     stream = reader.follow_logs(backlog=1)
-    assert (await anext(stream))["message"] == "three"
+    assert (await anext(stream)).message == "three"
     await other.log(B, 2, "info", "four", ago=30)
-    assert (await anext(stream))["message"] == "four"
+    assert (await anext(stream)).message == "four"
     await stream.aclose()
 
 

@@ -49,17 +49,17 @@ async def test_what_a_silent_node_did_is_interrupted_and_says_where_its_record_i
     await _node(connection, NODE, heard=30)
     await _changed(connection, A, NODE)
     shown = await reader.trace("aaaa1111")
-    assert (shown["outcome"], shown["node"], shown["trigger"], shown["status"]) == (
+    assert (shown.outcome, shown.node, shown.trigger, shown.status) == (
         "interrupted",
         NODE,
         None,
         None,
     )
-    assert [row["after"] for row in shown["mutations"]] == [{"id": 1}]
-    assert "has been silent since" in shown["error"]["message"]
+    assert [row.after for row in shown.mutations] == [{"id": 1}]
+    assert "has been silent since" in shown.error.message
     why = await reader.why("aaaa1111")
-    assert why["root_cause"]["type"] == "interrupted"
-    assert NODE in why["suggestions"][0]["text"]
+    assert why.root_cause.type == "interrupted"
+    assert NODE in why.suggestions[0].text
 
 
 async def test_a_node_known_to_have_ended_need_not_be_silent_for_long(
@@ -67,7 +67,7 @@ async def test_a_node_known_to_have_ended_need_not_be_silent_for_long(
 ) -> None:
     await _node(connection, NODE, heard=0, stopped=True)
     await _changed(connection, A, NODE)
-    assert "has ended" in (await reader.trace(A))["error"]["message"]
+    assert "has ended" in (await reader.trace(A)).error.message
 
 
 async def test_what_a_living_node_has_not_recorded_yet_is_running_not_interrupted(
@@ -96,7 +96,7 @@ async def test_an_execution_known_only_by_a_job_it_pushed_is_found(connection: A
     await connection.execute(f"SET application_name = '{program_of(NODE)}'")
     await connection.execute("SELECT flux.enqueue('mail', 'null', NULL, NULL, NULL, $1, 1, NULL)", A)
     shown = await reader.trace(A)
-    assert (shown["outcome"], shown["mutations"]) == ("interrupted", [])
+    assert (shown.outcome, shown.mutations) == ("interrupted", [])
 
 
 async def test_a_drained_spool_without_the_record_says_so(connection: Any, reader: Reader) -> None:
@@ -106,7 +106,7 @@ async def test_a_drained_spool_without_the_record_says_so(connection: Any, reade
         'INSERT INTO flux.spool_positions (spool_id, segment, "offset", finished) VALUES ($1, 1, 0, true)',
         NODE,
     )
-    assert "holds no record of it" in (await reader.trace(A))["error"]["message"]
+    assert "holds no record of it" in (await reader.trace(A)).error.message
 
 
 async def test_lists_have_them_in_their_place_until_the_record_comes(
@@ -117,18 +117,18 @@ async def test_lists_have_them_in_their_place_until_the_record_comes(
     await record.execution(C, ago=30)
     await _changed(connection, A, NODE, ago=60)
     listed = await reader.executions()
-    assert [(row["request_id"], row["outcome"]) for row in listed] == [
+    assert [(row.request_id, row.outcome) for row in listed] == [
         (B, "ok"),
         (A, "interrupted"),
         (C, "ok"),
     ]
-    assert [row["request_id"] for row in await reader.executions(limit=1)] == [C]
-    assert [row["request_id"] for row in await reader.executions(limit=2)] == [A, C]
-    assert [row["request_id"] for row in await reader.executions(failed=True)] == [A]
-    assert [row["request_id"] for row in await reader.executions(status="200")] == [B, C]
+    assert [row.request_id for row in await reader.executions(limit=1)] == [C]
+    assert [row.request_id for row in await reader.executions(limit=2)] == [A, C]
+    assert [row.request_id for row in await reader.executions(failed=True)] == [A]
+    assert [row.request_id for row in await reader.executions(status="200")] == [B, C]
     await record.execution(A, ago=60)
-    assert [row["outcome"] for row in await reader.executions()] == ["ok", "ok", "ok"]
-    assert (await reader.trace(A))["error"] is None
+    assert [row.outcome for row in await reader.executions()] == ["ok", "ok", "ok"]
+    assert (await reader.trace(A)).error is None
 
 
 async def test_tail_tells_of_a_node_that_falls_silent(
@@ -142,8 +142,8 @@ async def test_tail_tells_of_a_node_that_falls_silent(
     async with asyncio.timeout(20):
         await other.connection.execute("UPDATE flux.nodes SET stopped_at = now()")
         first = await coming
-        assert (first["request_id"], first["outcome"]) == (A, "interrupted")
+        assert (first.request_id, first.outcome) == (A, "interrupted")
         await other.execution(A, ago=0)
         second = await anext(stream)
-    assert (second["request_id"], second["outcome"]) == (A, "ok")
+    assert (second.request_id, second.outcome) == (A, "ok")
     await stream.aclose()  # type: ignore[attr-defined]

@@ -38,22 +38,22 @@ async def test_history_is_oldest_first_with_rolled_back_attempts(record: Record,
         actor="ann", application_name="psql",
     )  # fmt: skip
     history = await reader.history("stock", "1")
-    assert [(m["op"], m["rolled_back"]) for m in history] == [
+    assert [(m.op, m.rolled_back) for m in history] == [
         ("INSERT", False),
         ("UPDATE", True),
         ("UPDATE", False),
     ]
-    assert history[0]["span_id"].endswith("c1")
-    assert history[1]["changed"] == ["qty"]
-    assert (history[2]["request_id"], history[2]["actor"], history[2]["application_name"]) == (
+    assert history[0].span_id.endswith("c1")
+    assert history[1].changed == ["qty"]
+    assert (history[2].request_id, history[2].actor, history[2].application_name) == (
         None,
         "ann",
         "psql",
     )
-    assert [m["n"] for m in await reader.history("public.stock", "id=1", column="note")] == [32, 96]
-    assert [m["n"] for m in await reader.history("stock", "1", limit=1)] == [96]
+    assert [m.n for m in await reader.history("public.stock", "id=1", column="note")] == [32, 96]
+    assert [m.n for m in await reader.history("stock", "1", limit=1)] == [96]
     since = record.now - timedelta(seconds=70)
-    assert [m["n"] for m in await reader.history("stock", "1", since=since)] == [64, 96]
+    assert [m.n for m in await reader.history("stock", "1", since=since)] == [64, 96]
 
 
 async def test_history_follows_a_row_through_changes_of_its_key(record: Record, reader: Reader) -> None:
@@ -69,10 +69,10 @@ async def test_history_follows_a_row_through_changes_of_its_key(record: Record, 
     moved = await record.mutation(B, "UPDATE", {"id": 1}, row(1, 5), row(2, 5), **other)
     await record.mutation(B, "INSERT", {"id": 1}, None, row(1, 77), **other)  # another row takes the key
     ended = await record.mutation(C, "UPDATE", {"id": 2}, row(2, 5), row(3, 6), **other)
-    numbers = [m["n"] for m in await reader.history("stock", "3")]
+    numbers = [m.n for m in await reader.history("stock", "3")]
     assert numbers == [32, 64, born, moved, ended]
     blame = await reader.blame("stock", "3")
-    assert (blame["qty"]["request_id"], blame["id"]["request_id"]) == (C, C)
+    assert (blame["qty"].request_id, blame["id"].request_id) == (C, C)
 
 
 async def test_a_key_of_two_columns_is_written_by_name(record: Record, reader: Reader) -> None:
@@ -100,21 +100,21 @@ async def test_blame_names_who_set_each_column_and_later_attempts(
     await connection.execute("ALTER TABLE stock DISABLE TRIGGER ALL; INSERT INTO stock VALUES (1, 4, 'a')")
     blame = await reader.blame("stock", "1")
     assert list(blame) == ["id", "qty", "note"]
-    assert (blame["qty"]["value"], blame["qty"]["request_id"], blame["qty"]["rolled_back_attempt"]) == (
+    assert (blame["qty"].value, blame["qty"].request_id, blame["qty"].rolled_back_attempt) == (
         4,
         B,
         None,
     )
-    assert blame["note"]["request_id"] == A
-    attempt = blame["note"]["rolled_back_attempt"]
-    assert (attempt["value"], attempt["request_id"]) == ("z", C)
+    assert blame["note"].request_id == A
+    attempt = blame["note"].rolled_back_attempt
+    assert (attempt.value, attempt.request_id) == ("z", C)
 
 
 async def test_what_no_change_explains_is_said_to_predate_capture(reader: Reader, connection: Any) -> None:
     await connection.execute("ALTER TABLE stock DISABLE TRIGGER ALL; INSERT INTO stock VALUES (8, 1, 'old')")
     assert await reader.history("stock", "8") == []
     entry = (await reader.blame("stock", "8"))["note"]
-    assert (entry["value"], entry["request_id"], entry["at"], entry["before_capture"]) == (
+    assert (entry.value, entry.request_id, entry.at, entry.before_capture) == (
         "old",
         None,
         None,
@@ -124,8 +124,8 @@ async def test_what_no_change_explains_is_said_to_predate_capture(reader: Reader
 
 async def test_a_table_that_is_gone_still_has_its_history(record: Record, reader: Reader) -> None:
     await record.mutation(A, "INSERT", {"id": "k1"}, None, {"id": "k1", "x": 1}, table="dropped")
-    assert [m["op"] for m in await reader.history("dropped", "k1")] == ["INSERT"]
-    assert (await reader.blame("dropped", "k1"))["x"]["request_id"] == A
+    assert [m.op for m in await reader.history("dropped", "k1")] == ["INSERT"]
+    assert (await reader.blame("dropped", "k1"))["x"].request_id == A
 
 
 async def test_wrong_tables_keys_and_columns_are_named(reader: Reader) -> None:

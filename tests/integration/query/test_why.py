@@ -7,15 +7,11 @@ from typing import Any
 
 import pytest
 
-from flux.query.reader import Reader
+from flux.query import Change, Difference, Reader
 from tests.integration.query.recorded import FAILED_ID, OK_ID, Record, unique_violation
 
 A = "aaaa1111" + "0" * 24
 B = "bbbb2222" + "0" * 24
-KEYS = (
-    "execution", "root_cause", "location", "input", "data_changes", "provenance", "previous_success",
-    "first_difference", "suggestions",
-)  # fmt: skip
 
 
 @pytest.fixture
@@ -41,22 +37,21 @@ async def test_a_unique_violation_is_explained_to_the_end(
         "ALTER TABLE users DISABLE TRIGGER ALL; INSERT INTO users VALUES (7, 'ada@example.com')"
     )
     why = await reader.why(FAILED_ID)
-    assert [key for key in KEYS if key not in why] == []
-    assert why["root_cause"]["type"] == "unique_violation"
-    assert why["root_cause"]["span_id"].endswith("c3")
-    assert why["location"]["line"] == 6
-    assert "ctx.db.query" in why["location"]["source"]
-    assert [row["line"] for row in why["location"]["context"]] == [3, 4, 5, 6, 7, 8, 9]
-    assert why["input"] == {"email": "ada@example.com"}
-    assert [(m["table"], m["rolled_back"]) for m in why["data_changes"]] == [("orders", True)]
-    (writer,) = why["provenance"]
-    assert (writer["table"], writer["key"], writer["column"], writer["request_id"]) == (
+    assert why.root_cause.type == "unique_violation"
+    assert why.root_cause.span_id.endswith("c3")
+    assert why.location.line == 6
+    assert "ctx.db.query" in why.location.source
+    assert [row.line for row in why.location.context] == [3, 4, 5, 6, 7, 8, 9]
+    assert why.input == {"email": "ada@example.com"}
+    assert [(m.table, m.rolled_back) for m in why.data_changes] == [("orders", True)]
+    (writer,) = why.provenance
+    assert (writer.table, writer.key, writer.column, writer.request_id) == (
         "users", {"id": 7}, "email", OK_ID,
     )  # fmt: skip
-    assert why["previous_success"] == OK_ID
-    assert why["first_difference"] == {"where": "call 1", "field": "op", "a": "db.query", "b": "db.begin"}
-    assert "users_email_key" in why["suggestions"][0]["reason"]
-    assert "(email)" in why["suggestions"][0]["text"]
+    assert why.previous_success == OK_ID
+    assert why.first_difference == Difference(where="call 1", field="op", a="db.query", b="db.begin")
+    assert "users_email_key" in why.suggestions[0].reason
+    assert "(email)" in why.suggestions[0].text
 
 
 async def test_a_failed_call_that_was_caught_is_not_the_cause_of_another_error(
@@ -73,11 +68,11 @@ async def test_a_failed_call_that_was_caught_is_not_the_cause_of_another_error(
         A, 2, "db.query", {"table": "users", "filters": {"id": 9}}, {"rows": [], "count": 0}, span="c2"
     )
     why = await reader.why(A)
-    assert why["root_cause"]["type"] == "TypeError"
-    assert why["root_cause"]["span_id"].endswith("bb")
-    assert [call["op"] for call in why["survived"]] == ["fetch"]
-    assert "finds nothing" in why["suggestions"][0]["text"]
-    assert why["location"]["source"].strip() == "return { id: user.id };"
+    assert why.root_cause.type == "TypeError"
+    assert why.root_cause.span_id.endswith("bb")
+    assert [call.op for call in why.survived] == ["fetch"]
+    assert "finds nothing" in why.suggestions[0].text
+    assert why.location.source.strip() == "return { id: user.id };"
 
 
 async def test_a_caught_error_that_surfaced_in_another_is_the_cause(record: Record, reader: Reader) -> None:
@@ -88,9 +83,9 @@ async def test_a_caught_error_that_surfaced_in_another_is_the_cause(record: Reco
         A, 1, "fetch", {"method": "POST", "url": "http://pay.example/charge"}, span="c1", error=refused
     )
     why = await reader.why(A)
-    assert why["root_cause"]["type"] == "ConnectError"
-    assert why["root_cause"]["span_id"].endswith("c1")
-    assert "pay.example" in why["suggestions"][0]["text"]
+    assert why.root_cause.type == "ConnectError"
+    assert why.root_cause.span_id.endswith("c1")
+    assert "pay.example" in why.suggestions[0].text
 
 
 async def test_the_first_of_several_attempts_failed_first(record: Record, reader: Reader) -> None:
@@ -100,7 +95,7 @@ async def test_the_first_of_several_attempts_failed_first(record: Record, reader
         await record.call(
             A, seq, "fetch", {"url": "http://slow.example"}, span=f"c{seq}", at_ms=seq, error=late
         )
-    assert (await reader.why(A))["root_cause"]["span_id"].endswith("c1")
+    assert (await reader.why(A)).root_cause.span_id.endswith("c1")
 
 
 async def test_the_cause_inside_an_invoked_execution_is_found(record: Record, reader: Reader) -> None:
@@ -112,9 +107,9 @@ async def test_the_cause_inside_an_invoked_execution_is_found(record: Record, re
         error=thrown("ValueError", "no stock left", file="functions/reserve/main.py", line=3),
     )  # fmt: skip
     why = await reader.why(A)
-    assert why["root_cause"]["request_id"] == B
-    assert why["location"]["file"] == "functions/reserve/main.py"
-    assert [span["name"] for span in why["chain"]][-1] == "reserve"
+    assert why.root_cause.request_id == B
+    assert why.location.file == "functions/reserve/main.py"
+    assert [span.name for span in why.chain][-1] == "reserve"
 
 
 @pytest.mark.usefixtures("users")
@@ -128,14 +123,14 @@ async def test_a_missing_referenced_row_is_traced_to_who_deleted_it(record: Reco
     failure = {"type": "foreign_key_violation", "message": message, "detail": detail}
     await record.call(A, 1, "db.sql", {"text": "insert into orders ..."}, span="c1", error=failure)
     why = await reader.why(A)
-    (writer,) = why["provenance"]
-    assert (writer["table"], writer["key"], writer["op"], writer["request_id"]) == (
+    (writer,) = why.provenance
+    assert (writer.table, writer.key, writer.op, writer.request_id) == (
         "users",
         {"id": 5},
         "DELETE",
         B,
     )
-    assert why["suggestions"][1]["text"].endswith('flux state history users --id "5"')
+    assert why.suggestions[1].text.endswith('flux state history users --id "5"')
 
 
 @pytest.mark.usefixtures("users")
@@ -145,8 +140,8 @@ async def test_rows_read_before_a_throw_name_their_writers(record: Record, reade
     await record.execution(A, status=500, outcome="error", error=thrown("TypeError", "x is null"))
     rows = {"rows": [{"id": 3, "email": None}], "count": 1}
     await record.call(A, 1, "db.query", {"table": "users", "operation": "select"}, rows, span="c1")
-    (writer,) = (await reader.why(A))["provenance"]
-    assert (writer["column"], writer["value"], writer["request_id"]) == ("email", None, B)
+    (writer,) = (await reader.why(A)).provenance
+    assert (writer.column, writer.value, writer.request_id) == ("email", None, B)
 
 
 async def test_input_differs_first_where_it_differs(record: Record, reader: Reader) -> None:
@@ -156,21 +151,21 @@ async def test_input_differs_first_where_it_differs(record: Record, reader: Read
         deployment="e" * 64,
     )  # fmt: skip
     why = await reader.why(A)
-    assert why["first_difference"] == {"where": "input", "field": "input.qty", "a": 1, "b": 0}
-    assert why["deployment_changed"] == {"a": "d" * 64, "b": "e" * 64}
+    assert why.first_difference == Difference(where="input", field="input.qty", a=1, b=0)
+    assert why.deployment_changed == Change(a="d" * 64, b="e" * 64)
 
 
 async def test_no_previous_success_means_no_difference(record: Record, reader: Reader) -> None:
     await record.execution(A, status=500, outcome="error", error=thrown("Error", "x"))
     why = await reader.why(A)
-    assert (why["previous_success"], why["first_difference"]) == (None, None)
+    assert (why.previous_success, why.first_difference) == (None, None)
 
 
 async def test_an_execution_that_went_well_has_no_cause(record: Record, reader: Reader) -> None:
     await record.execution(A)
     why = await reader.why(A)
-    assert (why["failed"], why["root_cause"], why["suggestions"]) == (False, None, [])
-    assert [part["name"] for part in why["slowest"]] == ["create_user", "POST /create_user"]
+    assert (why.failed, why.root_cause, why.suggestions) == (False, None, [])
+    assert [part.name for part in why.slowest] == ["create_user", "POST /create_user"]
 
 
 async def test_rejections_point_to_the_route(record: Record, reader: Reader) -> None:
@@ -180,10 +175,10 @@ async def test_rejections_point_to_the_route(record: Record, reader: Reader) -> 
     await record.execution(A, **rejected, status=404, path="/create_usr", error=error)
     error = json.dumps({"type": "MethodNotAllowed", "message": "GET is not allowed."})
     await record.execution(B, **rejected, status=405, method="GET", error=error)
-    assert (await reader.why(A))["suggestions"][0]["text"] == "Did you mean POST /create_user?"
+    assert (await reader.why(A)).suggestions[0].text == "Did you mean POST /create_user?"
     why = await reader.why(B)
-    assert why["root_cause"]["type"] == "MethodNotAllowed"
-    assert why["suggestions"][0]["text"].startswith("Send POST /create_user")
+    assert why.root_cause.type == "MethodNotAllowed"
+    assert why.suggestions[0].text.startswith("Send POST /create_user")
 
 
 async def test_an_interrupted_execution_names_the_call_whose_answer_is_unknown(
@@ -194,5 +189,5 @@ async def test_an_interrupted_execution_names_the_call_whose_answer_is_unknown(
         A, 1, "fetch", {"method": "POST", "url": "http://pay.example/"}, status="unknown", delivered=None
     )
     why = await reader.why(A)
-    assert why["root_cause"]["type"] == "interrupted"
-    assert "POST http://pay.example/" in why["suggestions"][0]["text"]
+    assert why.root_cause.type == "interrupted"
+    assert "POST http://pay.example/" in why.suggestions[0].text

@@ -4,59 +4,75 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from flux.cli.render import lines, state, why
+from flux.cli.render import trace as trace_page
 from flux.cli.render.table import table
 from flux.cli.render.values import ago, compact, duration
-from tests.unit.cli.shapes import NOW, at, call, mutation, span, trace
+from flux.query import (
+    Attempt,
+    ColumnBlame,
+    Difference,
+    Location,
+    RootCause,
+    Share,
+    SourceLine,
+    Step,
+    Suggestion,
+    Why,
+    Writer,
+)
+from tests.unit.cli.shapes import NOW, at, call, error, failure, log, mutation, trace
 
-ERROR = {
-    "type": "unique_violation",
-    "message": "duplicate key",
-    "detail": {"detail": "Key (email)=(a) already exists."},
-}
-CONTEXT = [{"line": n, "text": f"line {n}"} for n in range(9, 12)]
 
-
-def failed(**values: Any) -> dict[str, Any]:
-    document = trace(
-        status=500, outcome="error", error={"type": "unique_violation", "message": "duplicate key"}
-    )
+def failed(**values: Any) -> Why:
+    document = trace(status=500, outcome="error", error=failure("unique_violation", "duplicate key"))
     insert = {"table": "users", "operation": "insert", "data": {"email": "a"}}
-    return {
-        "execution": document,
-        "root_cause": {
-            "type": "unique_violation",
-            "message": "duplicate key",
-            "span_id": "c1",
-            "request_id": document["request_id"],
-        },
-        "location": {
-            "file": "functions/buy/index.ts", "line": 10, "column": 6, "source": "line 10",
-            "context": CONTEXT,
-        },
+    refused = error("unique_violation", "duplicate key", detail="Key (email)=(a) already exists.")
+    changed = Difference(where="input", field="input.email", a="b", b="a")
+    given: dict[str, Any] = {
+        "execution": document.execution,
+        "root_cause": RootCause(
+            type="unique_violation", message="duplicate key", span_id="c1", request_id=document.request_id
+        ),
+        "location": location(),
         "input": {"email": "a"},
         "data_changes": [mutation("INSERT", {"id": 3}, None, {"id": 3, "qty": 1}, rolled_back=True)],
         "provenance": [
-            {
-                "table": "users", "key": {"id": 7}, "column": "email", "value": "a",
-                "request_id": "88ee" + "0" * 28,
-                "at": at(0), "op": "INSERT", "actor": None,
-            }
+            Writer(
+                table="users", key={"id": 7}, column="email", value="a", request_id="88ee" + "0" * 28,
+                at=at(0), op="INSERT", actor=None,
+            )
         ],
         "previous_success": "88ee" + "0" * 28,
-        "first_difference": {"where": "input", "field": "input.email", "a": "b", "b": "a"},
-        "suggestions": [{"text": "Look for the row first.", "reason": "It is there."}],
+        "first_difference": changed,
+        "suggestions": [Suggestion(text="Look for the row first.", reason="It is there.")],
         "failed": True,
         "refused": False,
         "output": None,
-        "request": document["request"],
-        "chain": [span("aa", None, "POST /buy", 0, 10), span("c1", "aa", "INSERT", 1, 2)],
-        "failing_call": call(1, "db.query", insert, error=ERROR, span_id="c1"),
+        "request": document.request,
+        "chain": [step("aa", "POST /buy", 10), step("c1", "INSERT", 2)],
+        "failing_call": call(1, "db.query", insert, error=refused, span_id="c1"),
         "survived": [],
-        "differences": [{"where": "input", "field": "input.email", "a": "b", "b": "a"}],
+        "differences": [changed],
         "slowest": [],
         "warnings": [],
+        "deployment_changed": None,
     } | values  # fmt: skip
+    return Why(**given)
+
+
+def location(**values: Any) -> Location:
+    given: dict[str, Any] = {
+        "file": "functions/buy/index.ts", "line": 10, "column": 6, "source": "line 10",
+        "context": [SourceLine(n, f"line {n}") for n in range(9, 12)],
+    } | values  # fmt: skip
+    return Location(**given)
+
+
+def step(span_id: str, name: str, ms: float) -> Step:
+    return Step(span_id=span_id, name=name, kind="INTERNAL", status="ERROR", duration_ms=ms)
 
 
 def text(page: list[Any]) -> str:
@@ -102,24 +118,25 @@ help: Look for the row first.
 
 
 def test_why_without_a_stored_bundle_still_names_the_place() -> None:
-    location = {"file": "functions/buy/index.ts", "line": 10, "column": None, "source": None, "context": []}
-    shown = text(why.page(failed(location=location), 100, NOW))
+    place = location(column=None, source=None, context=[])
+    shown = text(why.page(failed(location=place), 100, NOW))
     assert "--> functions/buy/index.ts:10\n" in shown
     assert "│" not in shown
 
 
 def test_a_caret_follows_tabs_and_wide_characters() -> None:
-    context = [{"line": 1, "text": "\tconst 漢 = boom();"}]
-    location = {"file": "f.ts", "line": 1, "column": 12, "source": "", "context": context}
-    shown = text(why.page(failed(location=location), 100, NOW)).splitlines()
+    place = location(file="f.ts", line=1, column=12, context=[SourceLine(1, "\tconst 漢 = boom();")])
+    shown = text(why.page(failed(location=place), 100, NOW)).splitlines()
     code, caret = shown[3], shown[4]
     assert code == "1 │     const 漢 = boom();"
     assert caret.index("^^^^") == code.index("boom") + 1  # 漢 takes two cells
 
 
 def test_why_says_that_an_execution_went_well_and_where_its_time_went() -> None:
-    slowest = [{"name": "SELECT", "span_id": "c1", "duration_ms": 7.5, "self_ms": 7.5, "share": 0.75}]
-    shape = failed(failed=False, execution=trace(), root_cause=None, slowest=slowest, data_changes=[])
+    slowest = [Share(name="SELECT", span_id="c1", duration_ms=7.5, self_ms=7.5, share=0.75)]
+    shape = failed(
+        failed=False, execution=trace().execution, root_cause=None, slowest=slowest, data_changes=[]
+    )
     shown = text(why.page(shape, 100, NOW))
     assert shown.startswith("✓ 200  POST /buy  it did not fail  9f3c2a1b")
     assert "  SELECT    7.50 ms   75% █████████" in shown
@@ -128,15 +145,9 @@ def test_why_says_that_an_execution_went_well_and_where_its_time_went() -> None:
 def test_nothing_in_a_why_reaches_the_terminal_or_beyond_its_edge() -> None:
     evil = "\x1b[2J漢" * 40
     shape = failed(
-        root_cause={"type": evil, "message": evil, "span_id": "c1", "request_id": "x"},
-        location={
-            "file": evil,
-            "line": 1,
-            "column": 3,
-            "source": evil,
-            "context": [{"line": 1, "text": evil}],
-        },
-        suggestions=[{"text": evil, "reason": evil}],
+        root_cause=RootCause(type=evil, message=evil, span_id="c1", request_id="x"),
+        location=location(file=evil, line=1, column=3, source=evil, context=[SourceLine(1, evil)]),
+        suggestions=[Suggestion(text=evil, reason=evil)],
         warnings=[evil],
         input=evil,
     )
@@ -146,24 +157,29 @@ def test_nothing_in_a_why_reaches_the_terminal_or_beyond_its_edge() -> None:
 
 
 def test_tail_gives_each_execution_a_line() -> None:
-    shown = lines.execution(trace(), 100, NOW).plain
-    assert shown == "9f3c2a1b  12:00:00  200   10.0 ms  POST /buy"
+    (shown,) = lines.execution(trace(), 100, NOW)
+    assert shown.plain == "9f3c2a1b  12:00:00  200   10.0 ms  POST /buy"
     job = trace(trigger="job", method=None, path=None, status=None, outcome="interrupted", duration_ms=None)
-    assert lines.execution(job, 100, NOW).plain == "9f3c2a1b  12:00:00    —         ?  job buy  interrupted"
-    error = {"type": "TypeError", "message": "x is\nundefined"}
-    bad = lines.execution(trace(status=500, outcome="error", error=error), 100, NOW).plain
-    assert bad.endswith("TypeError  x is\\nundefined")
+    (shown,) = lines.execution(job, 100, NOW)
+    assert shown.plain == "9f3c2a1b  12:00:00    —         ?  job buy  interrupted"
+    thrown = failure("TypeError", "x is\nundefined")
+    (bad,) = lines.execution(trace(status=500, outcome="error", error=thrown), 100, NOW)
+    assert bad.plain.endswith("TypeError  x is\\nundefined")
+
+
+def test_what_is_to_be_known_of_an_execution_is_marked_everywhere() -> None:
+    left = "`audit` was still running when the handler returned (functions/buy/index.ts:7)."
+    marked = f"⚠ {left}"
+    document = trace(warnings=[left, "Another."])
+    assert [line.plain.strip() for line in lines.execution(document, 100, NOW)][1:] == [marked, "⚠ Another."]
+    assert marked in text(trace_page.page(document, 100, NOW)).splitlines()
+    assert marked in text(why.page(failed(warnings=[left]), 100, NOW)).splitlines()
+    well = failed(root_cause=None, execution=document.execution, warnings=[left])
+    assert marked in text(why.page(well, 100, NOW)).splitlines()
 
 
 def test_a_log_line_names_its_execution_unless_all_are_of_one() -> None:
-    line = {
-        "at": at(7),
-        "level": "warn",
-        "message": "low",
-        "fields": {"qty": 1},
-        "request_id": "9f3c2a1b",
-        "function": "buy",
-    }
+    line = log(4, 7, "warn", "low", {"qty": 1})
     assert lines.log(line, NOW).plain == '12:00:00.007  warn   9f3c2a1b  buy           low  {"qty": 1}'
     assert lines.log(line, NOW, one=True).plain == '12:00:00.007  warn   low  {"qty": 1}'
 
@@ -174,13 +190,12 @@ def test_history_and_blame_name_who_did_it() -> None:
     )
     shown = text(state.history_page("stock", "3", [outside], 100, NOW))
     assert shown == "stock 3  1 change\n12:00:00  ann (psql)  ~ stock 3  qty 1 → 2"
-    attempt = {"value": 0, "request_id": "beef" + "0" * 28, "at": at(0), "span_id": None}
-    entry = {
-        "value": 2, "request_id": "9f3c2a1b", "at": at(0), "span_id": None, "rolled_back_attempt": attempt,
-        "op": "UPDATE",
-        "actor": None, "application_name": None, "before_capture": False,
-    }  # fmt: skip
-    old = entry | {"request_id": None, "at": None, "rolled_back_attempt": None, "before_capture": True}
+    attempt = Attempt(value=0, request_id="beef" + "0" * 28, at=at(0), span_id=None)
+    entry = ColumnBlame(
+        value=2, request_id="9f3c2a1b", at=at(0), span_id=None, rolled_back_attempt=attempt, op="UPDATE",
+        actor=None, application_name=None, origin="flux", before_capture=False,
+    )  # fmt: skip
+    old = replace(entry, request_id=None, at=None, rolled_back_attempt=None, before_capture=True)
     shown = text(state.blame_page("stock", "3", {"qty": entry, "note": old}, 100, NOW))
     assert [line.split() for line in shown.splitlines()] == [
         ["stock", "3"],

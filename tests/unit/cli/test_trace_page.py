@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+
+from msgspec.structs import replace
 
 from flux.cli.render.trace import page
-from tests.unit.cli.shapes import NOW, at, call, mutation, span, trace
+from flux.query import Trace
+from tests.unit.cli.shapes import NOW, at, call, error, failure, log, mutation, request, span, trace
 
 WIDTH = 100
 
 
-def text(document: dict[str, Any], cells: int = WIDTH, *, full: bool = False) -> str:
+def text(document: Trace, cells: int = WIDTH, *, full: bool = False) -> str:
     return "\n".join(line.plain.rstrip() for line in page(document, cells, NOW, full=full))
 
 
 def test_a_request_is_shown_at_a_glance() -> None:
     document = trace()
-    document["spans"] += [
-        span("c1", "bb", "transaction", 1.5, 6),
-        span("c2", "c1", "UPDATE", 2, 2, kind="CLIENT"),
-        span("c3", "bb", "GET", 8, 0.5, kind="CLIENT"),
-    ]
-    document["host_calls"] = [
+    document.spans.extend(
+        [
+            span("c1", "bb", "transaction", 1.5, 6),
+            span("c2", "c1", "UPDATE", 2, 2, kind="CLIENT"),
+            span("c3", "bb", "GET", 8, 0.5, kind="CLIENT"),
+        ]
+    )
+    document.host_calls[:] = [
         call(1, "db.begin", {}, {}, span_id="c1", xid="7"),
         call(
             2,
@@ -42,10 +46,8 @@ def test_a_request_is_shown_at_a_glance() -> None:
             at=at(8.6),
         ),
     ]
-    document["mutations"] = [mutation("UPDATE", {"id": 3}, {"id": 3, "qty": 5}, {"id": 3, "qty": 4}, seq=2)]
-    document["logs"] = [
-        {"seq": 5, "at": at(8.55), "level": "info", "message": "sold", "fields": {"id": 3}, "span_id": "bb"}
-    ]
+    document.mutations[:] = [mutation("UPDATE", {"id": 3}, {"id": 3, "qty": 5}, {"id": 3, "qty": 4}, seq=2)]
+    document.logs[:] = [log(5, 8.55, "info", "sold", {"id": 3}, span_id="bb")]
     assert (
         text(document)
         == """\
@@ -68,8 +70,8 @@ output   {"ok": true}"""
 
 def test_what_was_rolled_back_says_so() -> None:
     document = trace()
-    document["host_calls"] = [call(1, "db.begin", {}, {}), call(2, "db.rollback", {}, {}, tx=1)]
-    document["mutations"] = [
+    document.host_calls[:] = [call(1, "db.begin", {}, {}), call(2, "db.rollback", {}, {}, tx=1)]
+    document.mutations[:] = [
         mutation("INSERT", {"id": 3}, None, {"id": 3, "qty": 1}, rolled_back=True, seq=1)
     ]
     shown = text(document)
@@ -82,18 +84,14 @@ def test_what_was_rolled_back_says_so() -> None:
 
 
 def test_a_failure_is_told_where_it_happened_and_once() -> None:
-    failed = {"type": "timeout", "message": "too slow", "detail": {"hint": "try an index"}}
-    error = {
-        "type": "timeout",
-        "message": "too slow",
-        "file": "functions/buy/index.ts",
-        "line": 4,
-        "column": 9,
-    }
-    document = trace(status=500, outcome="error", error=error, output=None)
-    for each in document["spans"]:
-        each["status"], each["attributes"] = "ERROR", {"error.type": "timeout"}
-    document["host_calls"] = [call(1, "db.sql", {"text": "select 1"}, error=failed, parent_span_id="bb")]
+    thrown = failure("timeout", "too slow", file="functions/buy/index.ts", line=4, column=9)
+    document = trace(status=500, outcome="error", error=thrown, output=None)
+    document.spans[:] = [
+        replace(each, status="ERROR", attributes=each.attributes | {"error.type": "timeout"})
+        for each in document.spans
+    ]
+    failed = error("timeout", "too slow", hint="try an index")
+    document.host_calls[:] = [call(1, "db.sql", {"text": "select 1"}, error=failed, parent_span_id="bb")]
     shown = text(document)
     assert shown.startswith("✗ 500  POST /buy")
     assert shown.count("✗ timeout  too slow") == 1
@@ -103,7 +101,7 @@ def test_a_failure_is_told_where_it_happened_and_once() -> None:
 
 def test_an_interrupted_execution_without_spans_still_shows_its_calls() -> None:
     document = trace(status=None, outcome="interrupted", duration_ms=None, spans=[], output=None)
-    document["host_calls"] = [
+    document.host_calls[:] = [
         call(1, "fetch", {"method": "POST", "url": "http://pay.test/"}, status="unknown")
     ]
     shown = text(document)
@@ -113,7 +111,7 @@ def test_an_interrupted_execution_without_spans_still_shows_its_calls() -> None:
 
 def test_the_same_again_is_folded_and_full_unfolds_it() -> None:
     document = trace()
-    document["host_calls"] = [
+    document.host_calls[:] = [
         call(n, "db.sql", {"text": "select * from t where id = $1", "params": [n]}, {"count": 1})
         for n in range(1, 101)
     ]
@@ -125,10 +123,8 @@ def test_the_same_again_is_folded_and_full_unfolds_it() -> None:
 
 def test_many_different_siblings_are_folded_but_failures_stay() -> None:
     document = trace()
-    document["host_calls"] = [
-        call(
-            n, "db.sql", {"text": f"select {n}"}, error={"type": "boom", "message": "x"} if n == 150 else None
-        )
+    document.host_calls[:] = [
+        call(n, "db.sql", {"text": f"select {n}"}, error=error("boom", "x") if n == 150 else None)
         for n in range(1, 401)
     ]
     lines = text(document).splitlines()
@@ -139,14 +135,15 @@ def test_many_different_siblings_are_folded_but_failures_stay() -> None:
 
 def test_many_changed_rows_are_counted() -> None:
     document = trace(host_calls=[call(1, "db.sql", {"text": "update t"})])
-    document["mutations"] = [mutation("DELETE", {"id": n}, {"id": n}, None, seq=1) for n in range(320)]
+    document.mutations[:] = [mutation("DELETE", {"id": n}, {"id": n}, None, seq=1) for n in range(320)]
     assert "… 312 more rows changed" in text(document)
 
 
 def test_an_invoked_execution_stands_under_the_call() -> None:
-    child = trace(request_id="1234abcd" + "0" * 24, function="pay", trigger="invoke", method=None, path=None)
-    child["span_id"] = "ca"
-    child["spans"] = [span("ca", "bb", "invoke pay", 3, 2)]
+    child = trace(
+        request_id="1234abcd" + "0" * 24, function="pay", trigger="invoke", method=None, path=None,
+        span_id="ca", spans=[span("ca", "bb", "invoke pay", 3, 2)],
+    )  # fmt: skip
     document = trace(
         children=[child], host_calls=[call(1, "invoke", {"name": "pay", "payload": 1}, 5, span_id="ca")]
     )
@@ -171,22 +168,18 @@ def test_a_pushed_job_is_one_line_and_takes_no_part_of_the_time() -> None:
 def test_payloads_cannot_reach_the_terminal() -> None:
     evil = "\x1b]0;pwned\x07\u202e"
     document = trace(path=f"/{evil}", input={evil: evil}, output=evil, warnings=[evil])
-    document["spans"].append(span("c1", "bb", evil, 1, 1))
-    document["host_calls"] = [
-        call(1, "fetch", {"method": evil, "url": evil}, error={"type": evil, "message": evil})
-    ]
-    document["mutations"] = [mutation("INSERT", {evil: evil}, None, {evil: evil, "x": evil}, table=evil)]
-    document["logs"] = [
-        {"seq": 2, "at": at(1), "level": evil, "message": evil, "fields": evil, "span_id": None}
-    ]
+    document.spans.append(span("c1", "bb", evil, 1, 1))
+    document.host_calls[:] = [call(1, "fetch", {"method": evil, "url": evil}, error=error(evil, evil))]
+    document.mutations[:] = [mutation("INSERT", {evil: evil}, None, {evil: evil, "x": evil}, table=evil)]
+    document.logs[:] = [log(2, 1, evil, evil, evil)]
     shown = text(document, full=True)
     assert not set(shown) & {"\x1b", "\x07", "\u202e"}
 
 
 def test_no_line_is_wider_than_the_screen() -> None:
     document = trace(input={"x": "漢" * 500}, output="y" * 5000)
-    document["host_calls"] = [call(1, "db.sql", {"text": "select " + "漢字 " * 200, "params": ["p" * 500]})]
-    document["mutations"] = [
+    document.host_calls[:] = [call(1, "db.sql", {"text": "select " + "漢字 " * 200, "params": ["p" * 500]})]
+    document.mutations[:] = [
         mutation("UPDATE", {"id": 1}, {"a": "漢" * 99}, {"a": "b" * 99}, seq=1, rolled_back=True)
     ]
     for cells in (60, 80, 200):
@@ -195,8 +188,10 @@ def test_no_line_is_wider_than_the_screen() -> None:
 
 def test_spans_that_are_their_own_ancestors_do_not_hang_it() -> None:
     document = trace()
-    document["spans"] += [span("x", "y", "x", 1, 1), span("y", "x", "y", 1, 1), span("z", "gone", "z", 1, 1)]
-    document["spans"] += [span(f"d{n}", f"d{n - 1}" if n else "bb", f"deep {n}", 2, 1) for n in range(3000)]
+    document.spans.extend(
+        [span("x", "y", "x", 1, 1), span("y", "x", "y", 1, 1), span("z", "gone", "z", 1, 1)]
+    )
+    document.spans.extend([span(f"d{n}", f"d{n - 1}" if n else "bb", f"deep {n}", 2, 1) for n in range(3000)])
     shown = text(document, full=True)
     assert "deep 2999" in shown
     assert "z" in shown
@@ -204,16 +199,15 @@ def test_spans_that_are_their_own_ancestors_do_not_hang_it() -> None:
 
 def test_a_great_trace_is_printed_at_once() -> None:
     document = trace()
-    document["spans"] += [span(f"s{n}", "bb", f"step {n}", n / 1000, 0.5) for n in range(10_000)]
+    document.spans.extend([span(f"s{n}", "bb", f"step {n}", n / 1000, 0.5) for n in range(10_000)])
     began = time.perf_counter()
     assert len(page(document, WIDTH, NOW)) < 100
     assert time.perf_counter() - began < 2
 
 
 def test_headers_are_shown_in_full_pages_only() -> None:
-    document = trace()
-    document["request"] |= {"headers": {"host": "x.test", "accept": ["a/b", "c/\x1bd"]}}
-    document["response_headers"] = {"location": "/there"}
+    headers = {"host": "x.test", "accept": ["a/b", "c/\x1bd"]}
+    document = trace(request=request(headers=headers), response_headers={"location": "/there"})
     assert "accept" not in text(document)
     shown = text(document, full=True)
     assert "headers  host: x.test\n         accept: a/b\n         accept: c/\\ed\n" in shown
@@ -223,7 +217,7 @@ def test_headers_are_shown_in_full_pages_only() -> None:
 def test_changed_values_are_whole_in_full_pages_only() -> None:
     long = "tea " * 100 + "end"
     document = trace()
-    document["mutations"] = [mutation("UPDATE", {"id": 3}, {"id": 3, "x": 1}, {"id": 3, "x": long})]
+    document.mutations[:] = [mutation("UPDATE", {"id": 3}, {"id": 3, "x": 1}, {"id": 3, "x": long})]
     assert "end" not in text(document)
     assert f'x 1 → "{long}"' in text(document, full=True)
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from flux.query import Difference
 from flux.query.compare import MOST, differences, walk
-from tests.unit.cli.shapes import call, trace
+from tests.unit.cli.shapes import call, error, trace
 
 
 @pytest.mark.parametrize(
@@ -44,15 +45,15 @@ def test_input_comes_first_then_calls_then_the_outcome() -> None:
         status=500,
     )
     assert differences(a, b) == [
-        {"where": "input", "field": "input.qty", "a": 1, "b": 0},
-        {"where": "call 1", "field": "result.count", "a": 1, "b": 0},
-        {"where": "outcome", "field": "outcome", "a": "ok", "b": "error"},
+        Difference(where="input", field="input.qty", a=1, b=0),
+        Difference(where="call 1", field="result.count", a=1, b=0),
+        Difference(where="outcome", field="outcome", a="ok", b="error"),
     ]
 
 
 def test_a_list_given_as_input_is_indexed_without_a_dot() -> None:
     (found, *_) = differences(trace(input=[1]), trace(input=[2]))
-    assert found["field"] == "input[0]"
+    assert found.field == "input[0]"
 
 
 def test_what_differs_between_successes_too_is_passed_over() -> None:
@@ -64,35 +65,35 @@ def test_what_differs_between_successes_too_is_passed_over() -> None:
     last = paid("2", "ok", ["cup", "tea"], {"paid": True})
     failed = paid("3", "bad", ["pot", "cup"], {"paid": False})
     assert differences(last, failed, first) == [
-        {"where": "input", "field": "input.card.token", "a": "ok", "b": "bad"},
-        {"where": "call 1", "field": "arguments.payload.card.token", "a": "ok", "b": "bad"},
+        Difference(where="input", field="input.card.token", a="ok", b="bad"),
+        Difference(where="call 1", field="arguments.payload.card.token", a="ok", b="bad"),
     ]
 
 
 def test_where_nothing_telling_differs_all_that_differs_is_said() -> None:
     one, two, three = (trace(input={"reference": n}) for n in (1, 2, 3))
-    assert differences(two, three, one) == [{"where": "input", "field": "input.reference", "a": 2, "b": 3}]
+    assert differences(two, three, one) == [Difference(where="input", field="input.reference", a=2, b=3)]
 
 
 def test_after_they_part_nothing_is_compared() -> None:
     a = trace(host_calls=[call(1, "db.sql", {}), call(2, "fetch", {"url": "x"})])
     b = trace(host_calls=[call(1, "fetch", {}), call(2, "fetch", {"url": "y"})])
-    assert differences(a, b) == [{"where": "call 1", "field": "op", "a": "db.sql", "b": "fetch"}]
+    assert differences(a, b) == [Difference(where="call 1", field="op", a="db.sql", b="fetch")]
 
 
 @pytest.mark.parametrize("more", ["a", "b"])
 def test_a_call_that_only_one_made_is_named(more: str) -> None:
     one, two = trace(host_calls=[call(1, "random", {})]), trace()
     found = differences(one, two) if more == "a" else differences(two, one)
-    expected = {"a": "random", "b": None} if more == "a" else {"a": None, "b": "random"}
-    assert found == [{"where": "call 1", "field": "op"} | expected]
+    a, b = ("random", None) if more == "a" else (None, "random")
+    assert found == [Difference(where="call 1", field="op", a=a, b=b)]
 
 
 def test_an_error_is_told_before_the_result_that_is_missing() -> None:
-    broken = {"type": "ConnectError", "message": "refused", "detail": {}}
+    broken = error("ConnectError", "refused")
     a = trace(host_calls=[call(1, "fetch", {}, {"status": 200})])
     b = trace(host_calls=[call(1, "fetch", {}, error=broken)])
-    assert [found["field"] for found in differences(a, b)] == ["error"]
+    assert [found.field for found in differences(a, b)] == ["error"]
 
 
 def test_a_long_list_is_not_told_in_full() -> None:
