@@ -93,6 +93,10 @@ class Unconfirmed(SpoolError):
     """
 
 
+class SpoolGone(SpoolError):
+    """The spool's files were deleted under it and can't be made anew; the request must be refused."""
+
+
 class SpoolFull(SpoolError):
     """There is no room for another record; the request must be refused."""
 

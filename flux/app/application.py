@@ -295,17 +295,23 @@ class Application:
         return JobResult(ok=error is None, request_id=result.request_id, error=error)
 
     async def ready(self) -> dict[str, Any]:
-        """Whether Postgres answers, and the sidecar runs and has been heard of lately; beside them what was
-        dropped and refused so far, for doctor.
+        """Whether Postgres answers, the sidecar runs and was heard of lately, and the spool is in its place.
+
+        Beside them, for doctor: what was dropped and refused so far, how often the spool was made anew.
         """
         postgres = await self._watch.seen() is not None
-        drain = self.sidecar.works(drain_state.read(self.recorder.spool.folder))
+        spool = self.recorder.spool
+        whole = spool.whole()
+        drain = self.sidecar.works(drain_state.read(spool.folder))
         return {
-            "ok": postgres and drain,
+            "ok": postgres and drain and whole,
             "postgres": postgres,
             "drain": drain,
+            "spool": whole,
             "dropped": self.recorder.dropped,
-            "refused": sum(self.recorder.spool.refusals.values()),
+            "refused": sum(spool.refusals.values()),
+            "restored": spool.restored,
+            "missing": spool.missing,
         }
 
     async def _metrics(self, accept: str) -> tuple[bytes, str]:

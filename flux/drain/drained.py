@@ -236,6 +236,9 @@ class DrainedSpool:
 
     def _leave_word(self) -> None:
         """Tell the writer how far Postgres has it."""
+        if self._word >= 0 and not os.fstat(self._word).st_nlink:
+            os.close(self._word)  # the writer made its files anew
+            self._word = -1
         if self._word < 0:
             self._word = os.open(self._folder / POSITION, os.O_RDWR | os.O_CREAT, 0o600)
         os.pwrite(self._word, POSITION_FORMAT.pack(*self._committed), 0)

@@ -27,6 +27,7 @@ from flux.errors import (
     RuntimeFault,
     SpoolError,
     SpoolFull,
+    SpoolGone,
     Unconfirmed,
 )
 from flux.host.protocol import Host
@@ -323,7 +324,7 @@ class Executor:
                 duration_ns=duration,
             )
             await self._recorder.settle()
-        except SpoolFull as error:
+        except (SpoolFull, SpoolGone) as error:
             execution.warn(f"It ended {outcome} with {status}, which could not be recorded: {error.message}")
             status, outcome, kind, headers, failure = 503, "error", "json", [], failures.UNRECORDED
             body = self.error_document(failure, execution.request_id)

@@ -74,25 +74,64 @@ def create(
     try:
         parent.mkdir(parents=True, exist_ok=True)
         made.mkdir(mode=0o700)
-        lock = os.open(made / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         meta = Meta(
             node=node,
             host=socket.gethostname(),
             pid=os.getpid(),
             started_ns=now_ns,
-            inode=os.fstat(lock).st_ino,
+            inode=0,
             machine=_line("/etc/machine-id"),
             boot=_line("/proc/sys/kernel/random/boot_id"),
             durability=durability,
         )
-        (made / META).write_bytes(_written(meta))
+        lock = _lock(made, meta)
         made.rename(parent / node)
     except OSError as error:
         raise SpoolError(
             f"The spool in {parent} can't be made: {error.strerror}.", "See who owns the folder."
         ) from error
     return Claim(parent / node, meta, lock)
+
+
+def restore(held: Claim) -> None:
+    """Make the folder of a spool anew that was deleted, or moved away, under its holder.
+
+    What of it is still there stays. Where its lock is in its place, nothing is done.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    folder = held.folder
+    try:
+        if (folder / LOCK).stat().st_ino == held.meta.inode and os.fstat(held.lock).st_nlink:
+            return
+    except FileNotFoundError:
+        pass
+    before = held.lock
+    if folder.exists():
+        held.lock = _lock(folder, held.meta)
+    else:
+        made = folder.with_name(f".new-{folder.name}")
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir(mode=0o700, parents=True)
+        held.lock = _lock(made, held.meta)
+        made.rename(folder)
+    os.close(before)
+
+
+def _lock(folder: Path, meta: Meta) -> int:
+    """Make a folder's lock, held from its first moment, and its meta.json, which names it."""
+    made = folder / f"{LOCK}.new"
+    lock = os.open(made, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        meta.inode = os.fstat(lock).st_ino
+        (folder / META).write_bytes(_written(meta))
+        made.rename(folder / LOCK)
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
 
 
 def read_meta(folder: Path) -> Meta:
@@ -229,7 +268,7 @@ def spools(parent: Path) -> list[Path]:
     """The folders of all spools here, oldest first."""
     try:
         found = [entry for entry in parent.iterdir() if not entry.name.startswith(".") and entry.is_dir()]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(found, key=_age)
 

@@ -84,8 +84,12 @@ class SpoolReader:
                     self.place = (segment, found[-1].end)
                     return found
                 if not later and not self.final:
+                    if self._made_anew(segment):
+                        continue
                     return []
             if not later:
+                if self._made_anew(segment):
+                    continue
                 return []
             self.place = (later[0], 0)
 
@@ -116,6 +120,16 @@ class SpoolReader:
             return False
         self._open_segment = segment
         return True
+
+    def _made_anew(self, segment: int) -> bool:
+        """Whether the open file was deleted and another has its name by now; that is open then.
+
+        Where somebody deletes its files, the writer makes them anew, with all that was in them.
+        """
+        if os.fstat(self._fd).st_nlink:
+            return False
+        self.close()
+        return self._select(segment)
 
     def _parse(self, segment: int, base: int, data: bytes, *, closed: bool) -> list[Record | Damage]:
         """The whole records in `data`. `closed`: nothing will be added to this segment."""

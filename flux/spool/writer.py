@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import threading
 import time
@@ -16,7 +17,7 @@ import weakref
 from pathlib import Path
 from typing import Literal
 
-from flux.errors import SpoolError, SpoolFull, Unconfirmed
+from flux.errors import SpoolError, SpoolFull, SpoolGone, Unconfirmed
 from flux.spool import folder as folders
 from flux.spool import positions as otlp
 from flux.spool import reserve
@@ -32,6 +33,8 @@ from flux.spool.frames import (
 )
 from flux.spool.reserve import Reserve
 
+log = logging.getLogger("flux.spool")
+
 SEGMENT = 64 * 2**20
 RESERVE = 8
 """One part in this many of the limit is added for executions already under way: only new ones are refused
@@ -40,6 +43,9 @@ at the limit.
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DRAINED_POLL = 0.002
+LOOK = 1.0
+"""Seconds between two looks whether the files are still where they belong."""
+_COPIED = 2**20
 
 Durability = Literal["spool", "fsync", "postgres"]
 
@@ -51,10 +57,20 @@ class Spool:
         node: its id. place: where the next record will stand. limit: most bytes of undrained records.
         appends, appended_bytes: what was written since the beginning.
         refusals: appends that were refused: at the `limit`, or by the `disk`.
+        restored: how often its files were deleted or moved away, and made anew.
+        missing: files that Postgres did not have wholly among those that could not be made anew.
     """
 
-    def __init__(self, claim: folders.Claim, limit: int, segment_bytes: int, patience: float) -> None:
+    def __init__(
+        self,
+        claim: folders.Claim,
+        limit: int,
+        segment_bytes: int,
+        patience: float,
+        otlp_limit: int | None = None,
+    ) -> None:
         self._claim = claim
+        self._otlp_limit = otlp_limit
         self.node = claim.meta.node
         self.durability: Durability = claim.meta.durability
         self.limit = limit
@@ -71,14 +87,15 @@ class Spool:
         self._lock = threading.Lock()
         self.appends = self.appended_bytes = 0
         self.refusals = {"limit": 0, "disk": 0}
-        self._reserve = Reserve(claim.folder / RESERVED, min(limit // RESERVE, reserve.MOST))
+        self.restored = self.missing = 0
+        self._gone = False
+        self._look_at = time.monotonic() + LOOK
         try:
-            # There from the first: on a full disk the drain could not make it.
-            (claim.folder / POSITION).write_bytes(POSITION_FORMAT.pack(0, 0))
+            self._begin_word((0, 0))
         except OSError as error:
             raise self._refused(error) from error
         self._next_segment()
-        self._reserve.fill()
+        self._reserve = self._set_aside()
         here = weakref.WeakMethod(self._forked)
         os.register_at_fork(after_in_child=lambda: (forked := here()) is not None and forked())
 
@@ -117,7 +134,7 @@ class Spool:
         except OSError as error:
             claim.release()
             raise SpoolError(f"The spool in {parent} can't be made: {error.strerror}.") from error
-        return cls(claim, limit, size, patience)
+        return cls(claim, limit, size, patience, otlp_limit)
 
     @property
     def folder(self) -> Path:
@@ -138,6 +155,7 @@ class Spool:
 
         Raises:
             SpoolFull: no room, by the limit or on the disk. Nothing was written.
+            SpoolGone: its files were deleted, and can't be made anew. Nothing was written.
             SpoolError: the disk refused for another reason, or the spool is closed. Nothing was written.
         """
         self.write(frame(data), begins=begins)
@@ -151,6 +169,14 @@ class Spool:
             raise SpoolFull(f"A record of {length} bytes is longer than the spool takes.")
         with self._lock:
             self._write(framed, length, begins)
+
+    def whole(self) -> bool:
+        """Whether its files are where they belong, as far as they can be put there now."""
+        with self._lock:
+            if self._fd >= 0 and not self._in_place():
+                with contextlib.suppress(SpoolGone):
+                    self._restore(self._size)
+            return not self._gone
 
     def _write(self, framed: bytes, length: int, begins: bool) -> None:
         allowed = self.limit if begins else self.limit + self.limit // RESERVE
@@ -167,12 +193,12 @@ class Spool:
             if begins and not self._reserve.fill():
                 raise SpoolFull("The disk has room for what is under way only.", "Free some space.")
             try:
-                self._put(framed, length)
+                self._put(framed, length, begins)
             except SpoolFull:
                 if begins or not self._reserve.takes(length):
                     raise
                 self._reserve.give()
-                self._put(framed, length)
+                self._put(framed, length, begins)
         except SpoolError as error:
             self.refusals["disk"] += 1
             if isinstance(error, SpoolFull):
@@ -181,8 +207,10 @@ class Spool:
         self.appends += 1
         self.appended_bytes += length
 
-    def _put(self, framed: bytes, length: int) -> None:
+    def _put(self, framed: bytes, length: int, begins: bool) -> None:
         if self._size and self._size + length > self._segment_bytes:
+            if not self._in_place():
+                self._restore(self._size)
             self._next_segment()
         try:
             written = os.write(self._fd, framed)
@@ -191,7 +219,96 @@ class Spool:
         if written != length:
             self._take_back()
             raise SpoolFull("The disk has no room for another record.", "Free some space.")
+        # What begins may stand in a deleted file: nobody was answered yet, and the end of it looks.
+        if (self._gone or not begins) and not self._there():
+            try:
+                self._restore(self._size + length)
+            except SpoolGone:
+                self._take_back()
+                raise
         self._size += length
+
+    def _there(self) -> bool:
+        """Whether the segment has a name; now and then, whether that is its own."""
+        if os.fstat(self._fd).st_nlink == 0:
+            return False
+        now = time.monotonic()
+        if now < self._look_at and not self._gone:
+            return True
+        self._look_at = now + LOOK
+        return self._in_place()
+
+    def _in_place(self) -> bool:
+        try:
+            found = os.stat(segment_path(self.folder, self._segment))
+        except OSError:
+            return False
+        return found.st_ino == os.fstat(self._fd).st_ino
+
+    def _restore(self, size: int) -> None:
+        """Make the files anew that were deleted or moved away. The current segment comes from its open file,
+        `size` bytes of it, under the same name: every place in it stays what it was.
+
+        Raises:
+            SpoolGone: they can't be made. It is tried again at the next append.
+        """
+        self._gone = True
+        path = segment_path(self.folder, self._segment)
+        made = path.with_suffix(".new")
+        try:
+            drained = self.drained()
+            folders.restore(self._claim)
+            fd = os.open(made, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+            try:
+                for at in range(0, size, _COPIED):
+                    os.write(fd, os.pread(self._fd, min(_COPIED, size - at), at))
+                if os.fstat(fd).st_size != size:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                self._begin_word(drained)
+                if self._otlp_limit is not None and otlp.read(self.folder) is None:
+                    otlp.begin(self.folder, self._otlp_limit)
+                made.rename(path)
+                if self.durability != "spool":
+                    os.fsync(fd)
+                    _fsync(os.open(self.folder, os.O_RDONLY))
+            except OSError:
+                os.close(fd)
+                raise
+        except OSError as error:
+            raise SpoolGone(
+                f"The spool's files in {self.folder} were deleted and can't be made anew: {error.strerror}.",
+                "See who owns the folder above it, and whether the disk has room.",
+            ) from error
+        os.close(self._fd)
+        self._fd, self._gone = fd, False
+        there = set(segments(self.folder))
+        lost = sum(number not in there for number in range(max(drained[0], 1), self._segment))
+        self.restored += 1
+        self.missing += lost
+        self._reserve = self._set_aside()
+        self._older = self._measure()
+        log.error(
+            "the files of the spool in %s were deleted or moved away, and are made anew%s",
+            self.folder,
+            f"; {lost} of them are lost, with records that Postgres may lack" if lost else "",
+        )
+
+    def _set_aside(self) -> Reserve:
+        """The room that is kept for what is under way."""
+        kept = Reserve(self.folder / RESERVED, min(self.limit // RESERVE, reserve.MOST))
+        kept.fill()
+        return kept
+
+    def _begin_word(self, place: Place) -> None:
+        """Make the drain's word, and keep it open. It is there from the first: on a full disk the drain could
+        not make it.
+        """
+        if self._position >= 0:
+            os.close(self._position)
+            self._position = -1
+        self._position = os.open(self.folder / POSITION, os.O_RDWR | os.O_CREAT, 0o600)
+        if not os.fstat(self._position).st_size:
+            os.pwrite(self._position, POSITION_FORMAT.pack(*place), 0)
 
     def _leave_segment(self) -> None:
         """The disk is full: begin another file, so that this one can be deleted once Postgres has it."""
@@ -225,10 +342,7 @@ class Spool:
     def drained(self) -> Place:
         """How far Postgres has it, as the drain left word."""
         if self._position < 0:
-            try:
-                self._position = os.open(self.folder / POSITION, os.O_RDONLY)
-            except OSError:
-                return 0, 0
+            return 0, 0
         data = os.pread(self._position, POSITION_FORMAT.size, 0)
         if len(data) < POSITION_FORMAT.size:
             return 0, 0
@@ -263,7 +377,7 @@ class Spool:
         try:
             if self._fd >= 0 and self.durability != "spool":
                 os.fsync(self._fd)
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
             if self.durability != "spool":
                 _fsync(os.open(self.folder, os.O_RDONLY))
         except OSError as error:

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from flux.address import base_url
 from flux.app import watch
 from flux.app.application import server_file
 from flux.app.doctor.check import Check, fine, warning, wrong
@@ -55,7 +56,7 @@ async def look(config: Config, store: Store | None) -> list[Check]:
             status = await recorder_status(config.spool_dir, connection)
             nodes = await connection.fetch(Q.nodes, watch.SILENT)
     held = [spool for spool in status.spools if spool.held == "writer" and spool.problem is None]
-    checks = [_server(server), _drain(held), _spool(config, status), _orphans(config, status, server)]
+    checks = [_server(server), _drain(held), _spool(config, status, server), _orphans(config, status, server)]
     if status.quarantine is not None:
         checks.append(_quarantine(status.quarantine))
     checks.append(_drops(server))
@@ -71,7 +72,7 @@ async def _find_server(config: Config) -> _Server | None:
         found = json.loads(server_file(config.flux_dir).read_text())
         pid = int(found["pid"])
         os.kill(pid, 0)
-        address = f"http://{found['host']}:{found['port']}"
+        address = base_url(str(found["host"]), int(found["port"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     said: dict[str, Any] | None = None
@@ -90,7 +91,7 @@ def _server(server: _Server | None) -> Check:
     if server.said is None:
         return wrong("server", f"{where} does not answer within {ANSWER:.0f} s", "See its log; restart it.")
     if not server.said.get("ok"):
-        missing = [name for name in ("postgres", "drain") if not server.said.get(name)]
+        missing = [name for name in ("postgres", "drain", "spool") if not server.said.get(name, True)]
         return wrong("server", f"{where} is not ready: {', '.join(missing)}", "See its log, and below.")
     return fine("server", where, f"serving on {server.address}")
 
@@ -123,8 +124,23 @@ def _drain(held: list[SpoolStatus]) -> Check:
     )
 
 
-def _spool(config: Config, status: RecorderStatus) -> Check:
-    """How full the fullest spool is."""
+def _spool(config: Config, status: RecorderStatus, server: _Server | None) -> Check:
+    """Whether the server's spool is where it belongs, and how full the fullest is."""
+    said = {} if server is None or server.said is None else server.said
+    if not said.get("spool", True):
+        detail = "the server's spool was deleted and can't be made anew: requests are answered 503"
+        hint = (
+            f"See who owns {config.spool_dir.parent}, and whether its disk has room; then restart the server."
+        )
+        return wrong("spool", detail, hint)
+    if restored := said.get("restored", 0):
+        detail = (
+            f"its files were deleted or moved away while the server ran, and made anew ({restored} times)"
+        )
+        hint = f"Leave {config.spool_dir} to the server: it deletes what Postgres has."
+        if lost := said.get("missing", 0):
+            return wrong("spool", f"{detail}; {counted(lost, 'file')} with records is lost", hint)
+        return warning("spool", f"{detail}; no record is lost", hint)
     limit = size(config.spool_limit)
     fullest = max(status.spools, key=lambda spool: spool.bytes, default=None)
     if fullest is None:

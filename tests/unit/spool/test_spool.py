@@ -6,13 +6,15 @@ import asyncio
 import errno
 import os
 import resource
+import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flux.errors import SpoolError, SpoolFull
+from flux.errors import SpoolError, SpoolFull, SpoolGone
 from flux.record.identity import new_id
 from flux.spool import folder as folders
 from flux.spool.frames import HEAD, segment_path, segments
@@ -195,3 +197,78 @@ async def test_who_asks_just_as_a_sync_ends_does_not_spin_on_it(tmp_path: Path) 
             group.create_task(client(number))
     assert spool._synced == spool.place
     spool.close()
+
+
+@pytest.mark.parametrize("gone", [".", "..", "*.seg", "lock", "*"])
+def test_files_deleted_under_the_writer_are_made_anew_and_nothing_is_lost(tmp_path: Path, gone: str) -> None:
+    spool = make(tmp_path / "spool", otlp_limit=2**20)
+    reader = SpoolReader(spool.folder)
+    spool.append(b"one")
+    assert [record.data for record in reader.read() if isinstance(record, Record)] == [b"one"]
+    place = reader.place
+    if gone in (".", ".."):
+        shutil.rmtree(spool.folder if gone == "." else spool.folder.parent)
+    for path in spool.folder.glob(gone) if gone not in (".", "..") else ():
+        path.unlink()
+    spool.append(b"begun", begins=True)
+    spool.append(b"ended")
+    if gone == "lock":
+        assert spool.whole()
+    assert records(spool) == [b"one", b"begun", b"ended"]
+    # Who reads on from where it was finds what follows, in the file that it has open or in the new one.
+    assert [record.data for record in reader.read() if isinstance(record, Record)] == [b"begun", b"ended"]
+    assert reader.place[0] == place[0]
+    assert spool.restored == (gone != "lock")
+    assert spool.missing == 0
+    spool.append(b"more")
+    assert spool.restored == (gone != "lock")
+    if gone != "lock":
+        assert folders.claim(spool.folder) is None
+        assert folders.verify(spool.folder).node == spool.node
+        assert (spool.folder / "position").stat().st_size == 16
+        assert (spool.folder / "otlp").exists()
+        spool.close()
+        assert folders.claim(spool.folder) is not None
+
+
+def test_a_folder_moved_away_is_noticed_within_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = make(tmp_path / "spool")
+    spool.append(b"one")
+    (tmp_path / "spool").rename(tmp_path / "elsewhere")
+    now = time.monotonic() + 2
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    spool.append(b"two")
+    assert records(spool) == [b"one", b"two"]
+
+
+def test_where_nothing_can_be_made_anew_it_is_refused_until_it_can(tmp_path: Path) -> None:
+    spool = make(tmp_path / "spool")
+    spool.append(b"one")
+    shutil.rmtree(tmp_path / "spool")
+    (tmp_path / "spool").write_text("in the way")
+    with pytest.raises(SpoolGone, match="deleted and can't be made anew"):
+        spool.append(b"lost")
+    with pytest.raises(SpoolGone):
+        spool.append(b"not even begun", begins=True)
+    assert not spool.whole()
+    (tmp_path / "spool").unlink()
+    spool.append(b"two", begins=True)
+    assert records(spool) == [b"one", b"two"]
+    assert spool.whole()
+
+
+def test_earlier_files_that_postgres_lacked_are_counted_as_missing(tmp_path: Path) -> None:
+    spool = make(tmp_path / "spool", segment_bytes=300)
+    for n in range(12):
+        spool.append(b"%c" % n * 90)
+    last = segments(spool.folder)[-1]
+    shutil.rmtree(spool.folder)
+    assert spool.whole()
+    assert segments(spool.folder) == [last]
+    assert spool.missing == last - 1
+    shutil.rmtree(spool.folder)
+    for n in range(12):
+        spool.append(b"%c" % n * 90)  # also where the file just then was full
+    assert segments(spool.folder)[0] == last
