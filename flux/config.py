@@ -50,6 +50,10 @@ class Config:
     """The project's name (service.name in spans); the folder's name by default."""
     host: str = "127.0.0.1"
     port: int = 4000
+    allowed_hosts: tuple[str, ...] = ()
+    """Host names that are answered besides this machine's own: `api.example.com`, `.example.com` (all below
+    it), `*` (any). On another address than loopback any is, where none is given.
+    """
     timeout_ms: int = 30_000
     """A function's deadline where flux.json names none."""
     body_limit: int = 64 * 2**20

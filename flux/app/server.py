@@ -13,6 +13,7 @@ from typing import Protocol
 
 from hypercorn.config import Config as HypercornConfig
 
+from flux.address import base_url
 from flux.app import memory, port
 from flux.app.application import Application, announce, withdraw
 from flux.app.changes import Changes
@@ -20,7 +21,6 @@ from flux.app.limit import Limit
 from flux.app.schema import FOLDER, push_files
 from flux.config import Config
 from flux.gateway.connection import Patience
-from flux.gateway.flood import INTERNAL
 from flux.gateway.listener import listen, room_for
 from flux.runtime.registry import Change
 from flux.runtime.request import Request, Result
@@ -109,11 +109,11 @@ async def serve(config: Config, audience: Audience) -> None:
                     stop,
                     patience=_patience(config),
                     connections=room,
-                    streamed=INTERNAL,
+                    body_limit=config.body_limit,
                 )
             )
             announce(app.config)
-            audience.started(app, changes, schema, f"http://{config.host}:{config.port}")
+            audience.started(app, changes, schema, base_url(config.host, config.port))
             await server
             stop.set()
     finally:
@@ -133,7 +133,7 @@ def _stop(stop: asyncio.Event, audience: Audience, limit: Limit) -> None:
 def _settings(config: Config) -> HypercornConfig:
     settings = HypercornConfig()
     settings.backlog = 1024
-    settings.include_server_header = False
+    settings.include_server_header = settings.include_date_header = False
     settings.keep_alive_max_requests = 2**31
     settings.graceful_timeout = config.stop_timeout_ms / 2000
     settings.h11_max_incomplete_size = 64 * 1024

@@ -10,10 +10,12 @@ from typing import Any
 
 import click
 
+from flux.address import base_url
 from flux.cli.output import command_errors, run
 from flux.cli.project import project_config
 from flux.config import Config
 from flux.errors import FluxError, UsageError
+from flux.record import json_text
 
 
 @click.command()
@@ -27,11 +29,10 @@ def invoke(function: str, payload: str | None) -> None:
     """
     text = sys.stdin.read() if payload == "-" else payload or "null"
     try:
-        json.loads(text)
-    except ValueError as error:
-        raise UsageError(
-            f"The payload is not JSON: {error}.", 'Quote it: flux invoke hello \'{"name": "Ada"}\''
-        ) from error
+        json_text.check(text.encode("utf-8", "surrogateescape"))
+    except json_text.BadJSON as error:
+        hint = 'Quote it: flux invoke hello \'{"name": "Ada"}\''
+        raise UsageError(f"The payload is {error}.", hint) from error
     config = project_config()
     status, request_id, body = _through_server(config, function, text) or run(_alone(config, function, text))
     click.echo(body.decode("utf-8", "replace"))
@@ -47,7 +48,7 @@ def _through_server(config: Config, function: str, payload: str) -> tuple[int, s
         return None
     if not server.get("dev"):
         return None
-    url = f"http://{server['host']}:{server['port']}/_flux/api/v1/functions/{function}/invoke"
+    url = f"{base_url(server['host'], server['port'])}/_flux/api/v1/functions/{function}/invoke"
     request = urllib.request.Request(
         url, payload.encode(), {"content-type": "application/json"}, method="POST"
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import sys
 
 import click
 import uvloop
 
+from flux.address import is_local
 from flux.app.server import serve as run_server
 from flux.cli.output import command_errors
 from flux.cli.project import project_config
@@ -41,13 +41,7 @@ def dev(port: int | None, host: str | None, quiet: bool) -> None:
 
 
 def _only_loopback(config: Config, command: str) -> None:
-    if config.host == "localhost":
-        return
-    try:
-        loopback = ipaddress.ip_address(config.host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+    if not is_local(config.host):
         raise UsageError(
             f"`flux {command}` listens on loopback only, not on {config.host}: there are no API keys yet.",
             "Put a reverse proxy in front, or leave --host out.",

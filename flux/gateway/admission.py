@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 from flux.config import Config
 from flux.gateway import listing
-from flux.gateway.body import BadJSON, check_json
+from flux.gateway.fields import Pairs, Repeated, by_name
+from flux.gateway.origins import Origins
+from flux.record import json_text
 from flux.record.events import Failure
 from flux.runtime.failures import explain
 from flux.runtime.registry import Registry
@@ -32,12 +34,28 @@ class Admission:
     """What is let in.
 
     Args:
-        config: dev. registry: routes, and how busy functions are.
+        config: dev, where the server listens. registry: routes, and how busy functions are.
+
+    Attributes:
+        origins: who may ask.
     """
 
     def __init__(self, config: Config, registry: Registry) -> None:
         self._config = config
         self._registry = registry
+        self.origins = Origins(config)
+
+    def caller(self, method: str, path: str, headers: Pairs) -> tuple[dict[str, str], Refused | None]:
+        """A request's header fields by name, and a refusal: of who sent it, or of fields that can be read in
+        two ways.
+        """
+        try:
+            named = by_name(headers)
+        except Repeated as error:
+            message = f"The header field {error} may be given once; it came with different values."
+            return dict(headers), Refused(400, Failure(type="BadRequest", message=message))
+        failure = self.origins.refusal(method, path, named)
+        return named, None if failure is None else Refused(403, failure)
 
     def route(self, method: str, raw: str, path: str) -> Match | Refused:
         """Whose a request is. `raw`: the path as it came; `path`: decoded."""
@@ -60,9 +78,9 @@ class Admission:
     def json(self, body: bytes) -> Refused | None:
         """A refusal of a body that should be JSON and isn't."""
         try:
-            check_json(body)
-        except BadJSON as error:
-            return Refused(400, Failure(type="BadJSON", message=str(error)))
+            json_text.check(body)
+        except json_text.BadJSON as error:
+            return Refused(400, Failure(type="BadJSON", message=f"The body is {error}."))
         return None
 
     def room(self, function: str) -> Refused | None:

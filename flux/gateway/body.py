@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
@@ -40,10 +39,6 @@ class BodyRefused(Exception):
     def __init__(self, status: int, kind: str, message: str) -> None:
         super().__init__(message)
         self.status, self.kind, self.message = status, kind, message
-
-
-class BadJSON(Exception):
-    """The body is not JSON; the text says where."""
 
 
 async def read_body(receive: Receive, declared: int | None, limit: int) -> bytes:
@@ -88,39 +83,6 @@ async def read_body(receive: Receive, declared: int | None, limit: int) -> bytes
 def _gone(message: Mapping[str, Any]) -> ClientGone | BodyRefused:
     refusal = message.get(REFUSED)
     return ClientGone() if refusal is None else BodyRefused(*refusal)
-
-
-def check_json(body: bytes) -> None:
-    """Make sure that `body` is JSON that every guest reads alike (RFC 8259; lone surrogate escapes are
-    allowed).
-
-    Raises:
-        BadJSON: with line and column of the first fault.
-    """
-    try:
-        orjson.loads(body)
-        return
-    except orjson.JSONDecodeError:
-        pass
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BadJSON(
-            f"The body is not valid UTF-8: byte {error.start} is 0x{body[error.start]:02x}."
-        ) from error
-    try:
-        json.loads(text, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        raise BadJSON(
-            f"The body is not valid JSON: {error.msg.removesuffix(' at')} "
-            f"at line {error.lineno}, column {error.colno}."
-        ) from error
-    except RecursionError as error:
-        raise BadJSON("The body is JSON nested too deeply (about 1,000 levels are read).") from error
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise BadJSON(f"The body is not valid JSON: {name} is not a JSON number.")
 
 
 def is_json_body(content_type: str | None, body: bytes) -> bool:

@@ -27,6 +27,7 @@ from flux.gateway.deadline import Deadline
 from flux.gateway.flood import Flood, Joining
 from flux.gateway.http1 import MOST_FIELDS, REFUSED, Http1, Refusal
 from flux.gateway.plain import Plain
+from flux.runtime.routes import is_internal
 
 log = logging.getLogger("flux.gateway")
 
@@ -67,7 +68,7 @@ class Connection:
         patience: how long the client is waited for.
         app: ASGI. flood: answers what it can in its place.
         config, context: Hypercorn's.
-        streamed: beginnings of paths under which the application wants more of a client than one whole body.
+        body_limit: bytes that a request's body may have.
         dates: the Date header.
 
     Attributes:
@@ -81,7 +82,7 @@ class Connection:
         flood: Flood,
         config: Config,
         context: WorkerContext,
-        streamed: tuple[str, ...],
+        body_limit: int,
         dates: plain.Dates,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
@@ -92,7 +93,7 @@ class Connection:
         self._flood = flood
         self._config = config
         self._context = context
-        self._streamed = streamed
+        self._body_limit = body_limit
         self._dates = dates
         self._reader = reader
         self._writer = writer
@@ -113,6 +114,8 @@ class Connection:
             async with TaskGroup(self._loop) as self._tasks:
                 self._protocol = Http1(
                     self,
+                    self._body_limit,
+                    self._dates,
                     self._app,
                     self._config,
                     self._context,
@@ -261,7 +264,7 @@ class Connection:
                 refused, more = [], False
             elif joining is None:
                 scope = request.scope(self._protocol.client, self._protocol.server)
-                if scope["path"].startswith(self._streamed):
+                if is_internal(scope["path"]):  # it wants more of a client than one whole body
                     break
                 self._busy()
                 at = end

@@ -10,7 +10,7 @@ gateway.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -23,10 +23,8 @@ from flux.gateway.plain import Answer, Plain
 from flux.gateway.rejections import Rejections
 from flux.gateway.traffic import Traffic
 from flux.record.events import Failure
+from flux.runtime.routes import is_internal
 from flux.runtime.together import Together
-
-INTERNAL = ("/_flux", "/v1/traces")
-"""Beginnings of the paths that are Flux's own."""
 
 Document = Callable[[Failure, str], bytes]
 """The JSON of an error, with a request's id."""
@@ -70,7 +68,10 @@ class Flood:
             return None
         target = request.target.partition(b"?")[0].decode("ascii")
         path = unquote(target)
-        if path.startswith(INTERNAL) or (path == "/" and self._config.dev):
+        if is_internal(path) or (path == "/" and self._config.dev):
+            return None
+        named = dict(request.headers)
+        if len(named) < len(request.headers) or not self._admission.origins.unremarkable(named):
             return None
         if len(request.body) > self._config.body_limit:
             return None
@@ -78,7 +79,7 @@ class Flood:
         found = self._admission.route(method, target, path)
         if not isinstance(found, Refused):
             function = found.function
-            refused = self._input(request) or self._admission.room(function)
+            refused = self._input(request, named) or self._admission.room(function)
             if refused is None:
                 return None
             found, route = refused, self._admission.template(function)
@@ -111,8 +112,8 @@ class Flood:
             self._traffic.passed(one.method, one.route, result.status, one.refused.failure.type, took)
         return answers
 
-    def _input(self, request: Plain) -> Refused | None:
+    def _input(self, request: Plain, named: Mapping[bytes, bytes]) -> Refused | None:
         if request.method == "GET":
             return None
-        content_type = dict(request.headers).get(b"content-type", b"").decode("latin-1")
+        content_type = named.get(b"content-type", b"").decode("latin-1")
         return self._admission.json(request.body) if is_json_body(content_type, request.body) else None

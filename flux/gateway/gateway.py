@@ -17,6 +17,7 @@ from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from flux import semconv
+from flux.address import Authority
 from flux.config import Config
 from flux.errors import SpoolError
 from flux.gateway import listing, replies
@@ -31,14 +32,15 @@ from flux.gateway.body import (
     query_members,
     read_body,
 )
-from flux.gateway.flood import INTERNAL, Flood
-from flux.gateway.http1 import REFUSED, Refusal
+from flux.gateway.flood import Flood
+from flux.gateway.http1 import REFUSED, Refusal, too_large
 from flux.gateway.rejections import Rejections
 from flux.gateway.traffic import Traffic
 from flux.record.events import Failure
 from flux.runtime.executor import Executor
 from flux.runtime.registry import Registry
 from flux.runtime.request import Request, Result
+from flux.runtime.routes import is_internal
 
 log = logging.getLogger("flux.gateway")
 
@@ -92,20 +94,29 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry point."""
-        path: str = scope["path"]
-        if scope["type"] != "http" or path.startswith(INTERNAL):
+        if scope["type"] != "http":
             await self._internal(scope, receive, send)
             return
-        if path == "/" and self._config.dev and self._lists(scope):
-            headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
-            await listing.answer(send, self._registry, self._config, headers.get("accept", ""))
-            return
         began = time.perf_counter()
+        path: str = scope["path"]
+        headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]]
+        named, refused = self._admission.caller(scope["method"], path, headers)
+        refusal: Refusal | None = scope["extensions"].get(REFUSED)
+        if refusal is not None:
+            refused = Refused(refusal[0], Failure(type=refusal[1], message=refusal[2]))
+        if refused is None:
+            if is_internal(path):
+                await self._internal(scope, receive, send)
+                return
+            if path == "/" and self._config.dev and self._lists(scope):
+                await listing.answer(send, self._registry, self._config, named.get("accept", ""))
+                return
         key = self.traffic.begin(scope["method"], scope["scheme"])
         route: str | None = None
         status, kind = 500, None
         try:
-            request, result = await self._serve(scope, receive, send)
+            request = self._request(scope, headers, named)
+            result = await self._serve(request, scope, receive, send, named, refused)
             route, status, kind = request.route, result.status, result.error.type if result.error else None
         except SpoolError as error:
             self._refused(error)
@@ -139,59 +150,67 @@ class Gateway:
         """Whether this is the page that lists the functions: no function has its route."""
         return scope["method"] == "GET" and self._registry.routes.match("GET", "/") is None
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> tuple[Request, Result]:
+    def _request(self, scope: Scope, headers: list[tuple[str, str]], named: Mapping[str, str]) -> Request:
+        """What was asked for, before anybody knows whom."""
         method: str = scope["method"]
-        path: str = scope["path"]
-        headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]]
-        named = dict(headers)
         query = scope["query_string"].decode("latin-1")
-        raw: str = scope["raw_path"].decode("latin-1")
+        host = named.get("host") or "localhost"
+        client = scope.get("client")
         request = Request(
             trigger="http",
             function=None,
             method=method or None,
-            path=path or None,
+            path=scope["path"] or None,
             headers=headers,
             query=query or None,
         )
-        host = named.get("host") or "localhost"
+        raw = scope["raw_path"].decode("latin-1")
         request.url = f"{scope['scheme']}://{host}{raw}" + (f"?{query}" if query else "") if method else None
         request.client_request_id = named.get("x-request-id")
-        client = scope.get("client")
         request.client = client[0] if client else None
-        request.attributes = _attributes(scope, request, named, host)
+        request.attributes = _attributes(scope, request, named, self._admission.origins.host(host)[0])
         request.context = (
-            _PROPAGATOR.extract(named, _ROOT_CONTEXT, _CARRIER) if "traceparent" in named else _ROOT_CONTEXT
+            _PROPAGATOR.extract({**named}, _ROOT_CONTEXT, _CARRIER)
+            if "traceparent" in named
+            else _ROOT_CONTEXT
         )
-        rejected = await self._rejection(request, raw, scope["extensions"].get(REFUSED), receive, named)
-        request.rejected = None if rejected is None else rejected[:2]
+        return request
+
+    async def _serve(
+        self,
+        request: Request,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        named: Mapping[str, str],
+        refused: Refused | None,
+    ) -> Result:
+        """Run it, or say why not, and answer."""
+        if refused is None:
+            refused = await self._rejection(request, scope["raw_path"].decode("latin-1"), receive, named)
+        request.rejected = None if refused is None else refused[:2]
         try:
-            if rejected is None:
+            if refused is None:
                 result = await self._executor.execute(request)
             else:
                 result = await self._rejections.reject(request)
         except SpoolError as error:
             if request.begun:
                 raise
-            result = await self._unrecorded(request, error, send)
-            return request, result
-        if rejected is None or rejected.status != 499:
-            fields = replies.headers(result, rejected.allow if rejected else "")
-            await _send(send, result.status, fields, result.body, head=method == "HEAD")
-        return request, result
+            return await self._unrecorded(request, error, send)
+        if refused is None or refused.status != 499:
+            fields = replies.headers(result, refused.allow if refused else "")
+            await _send(send, result.status, fields, result.body, head=scope["method"] == "HEAD")
+        return result
 
     async def _rejection(
         self,
         request: Request,
         raw: str,
-        refusal: Refusal | None,
         receive: Receive,
         named: Mapping[str, str],
     ) -> Refused | None:
         """Find the request's function and read its input: a refusal where it does not run."""
-        if refusal is not None:
-            status, kind, message = refusal
-            return Refused(status, Failure(type=kind, message=message))
         match = self._admission.route(request.method or "", raw, request.path or "")
         if isinstance(match, Refused):
             return match
@@ -214,9 +233,8 @@ class Gateway:
             )
         except BodyTooLarge as error:
             request.body_size = error.size
-            limit = self._config.body_limit
-            message = f"The body is larger than the limit of {limit} bytes (body_limit)."
-            return Refused(413, Failure(type="BodyTooLarge", message=message))
+            kind, message = too_large(self._config.body_limit)
+            return Refused(413, Failure(type=kind, message=message))
         except ClientGone:
             message = "The client went away before its body was complete."
             return Refused(499, Failure(type="ClientDisconnected", message=message))
@@ -240,17 +258,16 @@ def _unrecorded(error: SpoolError) -> Failure:
     return Failure(type=error.type, message="The server can't record requests now; try again.")
 
 
-def _attributes(scope: Scope, request: Request, named: Mapping[str, str], host: str) -> dict[str, Any]:
+def _attributes(scope: Scope, request: Request, named: Mapping[str, str], host: Authority) -> dict[str, Any]:
     attributes: dict[str, Any] = {
         semconv.HTTP_REQUEST_METHOD: request.method or "_OTHER",
         semconv.URL_PATH: request.path or "",
         semconv.URL_SCHEME: scope["scheme"],
         semconv.NETWORK_PROTOCOL_VERSION: scope["http_version"],
     }
-    name, _, port = host.rpartition(":") if not host.endswith("]") else (host, "", "")
-    attributes[semconv.SERVER_ADDRESS] = name or host
-    if port.isascii() and port.isdigit() and len(port) <= 5:
-        attributes[semconv.SERVER_PORT] = int(port)
+    attributes[semconv.SERVER_ADDRESS] = host.name
+    if host.port is not None:
+        attributes[semconv.SERVER_PORT] = host.port
     if request.query:
         attributes[semconv.URL_QUERY] = request.query
     if request.client:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
@@ -20,6 +21,8 @@ from hypercorn.protocol.events import Body, EndBody, Request, Response
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
+
+from flux.gateway.plain import Dates
 
 log = logging.getLogger("flux.gateway")
 
@@ -102,6 +105,7 @@ class Http1(H11Protocol):
 
     Args:
         connection: told what it waits for.
+        body_limit: bytes that a request's body may have. dates: the Date header.
         The others are H11Protocol's.
 
     Attributes:
@@ -111,9 +115,11 @@ class Http1(H11Protocol):
     stream: HTTPStream | None
     connection: h11.Connection
 
-    def __init__(self, client: Client, *arguments: Any) -> None:
+    def __init__(self, client: Client, body_limit: int, dates: Dates, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._client = client
+        self._body_limit = body_limit
+        self._dates = dates
         self._inbox = Inbox()
         self._refusal: Refusal | None = None
         self._left = b""
@@ -146,12 +152,11 @@ class Http1(H11Protocol):
 
     async def stream_send(self, event: StreamEvent) -> None:
         """Send what the application says."""
-        if (
-            isinstance(event, Response)
-            and event.status_code >= 200
-            and (self.over or self.connection.their_state is h11.SEND_BODY)
-        ):
-            event.headers.append((b"connection", b"close"))  # what is left of the body is not waited for
+        if isinstance(event, Response) and event.status_code >= 200:
+            if self.over or self.connection.their_state is h11.SEND_BODY:
+                event.headers.append((b"connection", b"close"))  # what is left of the body is not waited for
+            if not any(name == b"date" for name, _ in event.headers):
+                event.headers.append((b"date", self._dates.at(time.time())))
         await super().stream_send(event)
 
     async def late(self) -> None:
@@ -201,7 +206,7 @@ class Http1(H11Protocol):
                     return
             else:
                 if event is h11.NEED_DATA:
-                    self._tell_what_is_missing()
+                    await self._need_data()
                 return
 
     def _part(self) -> bool:
@@ -215,9 +220,13 @@ class Http1(H11Protocol):
         )
         return True
 
-    def _tell_what_is_missing(self) -> None:
+    async def _need_data(self) -> None:
+        """Say what is missing; a chunk that can't be let in whole is not waited for."""
         state = self.connection.their_state
         if state is h11.SEND_BODY:
+            if _rest_of_chunk(self.connection) > self._body_limit:
+                await self._stop_reading((413, *too_large(self._body_limit)))
+                return
             self._client.awaits_body()
         elif state is h11.IDLE and self.connection.trailing_data[0]:
             self._client.awaits_head()
@@ -247,7 +256,7 @@ class Http1(H11Protocol):
                 stream_id=STREAM_ID,
                 headers=headers if refusal is None or refusal[0] != 431 else [],
                 http_version=request.http_version.decode("ascii"),
-                method=request.method.decode("ascii").upper(),
+                method=request.method.decode("ascii"),
                 raw_path=target if refusal is None or refusal[0] != 431 else target.partition(b"?")[0][:1024],
                 state=self.connection_state,
             ),
@@ -320,6 +329,18 @@ class Http1(H11Protocol):
             self._client.linger()
         else:
             await self.send(Closed())
+
+
+def too_large(limit: int) -> tuple[str, str]:
+    """Type and message of the refusal of a body."""
+    return "BodyTooLarge", f"The body is larger than the limit of {limit} bytes (body_limit)."
+
+
+def _rest_of_chunk(connection: h11.Connection) -> int:
+    """Bytes of the chunk that is on its way; 0 where none is. Its size is said first, in up to 20 hex digits;
+    h11 keeps the number to itself.
+    """
+    return int(getattr(connection._reader, "_bytes_in_chunk", 0))
 
 
 def _absolute(target: bytes) -> tuple[bytes, bytes] | None:

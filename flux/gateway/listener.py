@@ -53,7 +53,7 @@ async def listen(
     *,
     patience: Patience,
     connections: int,
-    streamed: tuple[str, ...] = (),
+    body_limit: int,
 ) -> None:
     """Serve `app` (ASGI) on a bound socket until `stop`, then let requests in flight finish.
 
@@ -63,7 +63,7 @@ async def listen(
         patience: how long clients are waited for.
         connections: most of them at once, not more than there is room for. One more takes the place of one
             that is idle; where none is, it is answered 503.
-        streamed: see `Connection`.
+        body_limit: bytes that a request's body may have; a chunk that is larger by itself is not waited for.
     """
     context = WorkerContext(None)
     served: dict[asyncio.Task[Any], Connection] = {}
@@ -85,7 +85,7 @@ async def listen(
                 return
             leaving.add(idle)
             await served.pop(idle).end_idle()
-        connection = Connection(patience, app, flood, config, context, streamed, dates, reader, writer)
+        connection = Connection(patience, app, flood, config, context, body_limit, dates, reader, writer)
         served[task] = connection
         try:
             await connection.run()

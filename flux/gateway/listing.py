@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from jinja2 import Environment, PackageLoader
 
+from flux.address import base_url
 from flux.config import Config
 from flux.errors import FunctionError
 from flux.runtime.registry import Registry, Served
@@ -19,7 +20,7 @@ _PAGES = Environment(loader=PackageLoader("flux.gateway", "."), autoescape=True)
 
 def curl(config: Config, method: str, path: str) -> str:
     """The command line that calls `path`."""
-    url = f"http://{config.host}:{config.port}{path}"
+    url = base_url(config.host, config.port) + path
     if method == "GET":
         return f"curl '{url}'" if "?" in url else f"curl {url}"
     return f"curl -X {method} {url} -H 'content-type: application/json' -d '{{}}'"

@@ -132,7 +132,7 @@ class Answer:
         """What precedes the body.
 
         Args:
-            date: the Date header's value.
+            date: the Date header's value, where the application gives none.
             last: whether the connection ends with it.
 
         Raises:
@@ -140,18 +140,20 @@ class Answer:
         """
         status = self.status
         parts = [_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
-        measured = status in _UNBODIED
+        measured, dated = status in _UNBODIED, False
         for name, value in self.headers:
             if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
                 raise Unsendable(f"The response header {name[:80]!r} can't be sent: {value[:80]!r}.")
             if name == b"content-length":
                 measured = True
+            elif name == b"date":
+                dated = True
             parts.append(b"%b: %b\r\n" % (name, value))
         if not measured:
             parts.append(b"content-length: %d\r\n" % len(self.body))
         if last:
             parts.append(b"connection: close\r\n")
-        parts.append(b"date: %b\r\n\r\n" % date)
+        parts.append(b"\r\n" if dated else b"date: %b\r\n\r\n" % date)
         return b"".join(parts)
 
 

@@ -13,6 +13,12 @@ _DROPPED = frozenset(
 )
 
 
+def _once(fields: Headers, name: bytes) -> None:
+    """Keep the first of the fields of that name."""
+    for again in [at for at, field in enumerate(fields) if field[0] == name][:0:-1]:
+        del fields[again]
+
+
 def headers(result: Result, allow: str = "") -> Headers:
     """An answer's header fields, but for its length.
 
@@ -32,6 +38,7 @@ def headers(result: Result, allow: str = "") -> Headers:
         for name, value in result.headers
         if name.lower() not in _DROPPED
     ]
+    _once(found, b"date")
     if result.status == 503 and not any(name == b"retry-after" for name, _ in found):
         found.append((b"retry-after", b"1"))
     return found

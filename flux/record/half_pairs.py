@@ -30,7 +30,7 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
     try:
         return _decode(decoder, data)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        mended = _ESCAPE.sub(_whole, data)
+        mended = mend(data)
         if mended == data:
             raise
     # The mended text is as long, and a Raw is a view of it: with the bytes put back it shows what was
@@ -44,6 +44,11 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
 def stand_in(data: bytes) -> bool:
     """Whether half a pair stands somewhere in JSON text. A decoder's own word for it varies."""
     return any(escape["half"] for escape in _ESCAPE.finditer(data))
+
+
+def mend(data: bytes) -> bytes:
+    """JSON text with each half of a pair read as U+FFFD; as long as it was."""
+    return _ESCAPE.sub(_whole, data)
 
 
 def _decode(decoder: msgspec.json.Decoder[T], data: bytes | bytearray) -> T:

@@ -5,7 +5,7 @@ Used by discovery (to find conflicts) and by the gateway.
 A template's segments are literals or whole-segment parameters. Among several that fit, a literal wins over a
 parameter, segment by segment from the left; one whose method does not fit is passed over. One trailing slash
 in a request is ignored; an empty segment matches nothing. Parameters are percent-decoded as UTF-8, after the
-path was split: `%2F` stays inside its segment.
+path was split: `%2F` stays inside its segment, and a parameter has it as `/`. Methods are told apart by case.
 """
 
 from __future__ import annotations
@@ -18,8 +18,14 @@ from urllib.parse import unquote
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 RESERVED = "_flux"
+_TRACES = ("/v1/traces", "/v1/traces/")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LITERAL = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2}|[^\x00-\x7f])+")
+
+
+def is_internal(path: str) -> bool:
+    """Whether a path, decoded, is Flux's own: all below `/_flux`, and `/v1/traces`."""
+    return (path.startswith("/_flux") and path[6:7] in ("", "/")) or path in _TRACES
 
 
 class Match(NamedTuple):
@@ -92,6 +98,8 @@ def parse(text: str) -> Template:
                 raise ValueError(f"`{part}` in route `{text}` is not UTF-8 when decoded") from error
     if segments[0] == RESERVED:
         raise ValueError(f"route `{text}` lies under /{RESERVED}, which Flux keeps for itself")
+    if "/" + "/".join(segment or "" for segment in segments) in _TRACES and not names:
+        raise ValueError(f"route `{text}` is where Flux takes spans (OTLP)")
     return Template(text, tuple(segments), tuple(names))
 
 
@@ -139,7 +147,7 @@ class Routes:
         """Find the function for a request.
 
         Args:
-            method: upper case. HEAD is answered by a GET function where no function asks for it.
+            method: as sent; `post` is not POST. A GET function answers HEAD where no function asks for it.
             path: as sent, still percent-encoded, without the query.
 
         Returns:

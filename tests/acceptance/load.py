@@ -89,7 +89,7 @@ class Load:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str, token: str
     ) -> Answer:
         body = json.dumps({"token": token}).encode()
-        head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         head += f"content-length: {len(body)}\r\n\r\n"
         self.sent[token] = path
         writer.write(head.encode() + body)

@@ -19,10 +19,10 @@ from tests.acceptance.conftest import Project, Server
 from tests.acceptance.hostile import Raw, beside_a_neighbour, get, post
 
 BODY = b'{"a":1}'
-HEAD = b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
+HEAD = b"POST /echo HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 CHUNKS = b"7\r\n" + BODY + b"\r\n0\r\n\r\n"
 CHUNKED = b"transfer-encoding: chunked\r\n\r\n"
-NEXT = b"GET /next HTTP/1.1\r\nhost: a\r\n\r\n"
+NEXT = b"GET /next HTTP/1.1\r\nhost: localhost\r\n\r\n"
 """Answered 404 where the server takes it for a request of its own."""
 
 BROKEN = {
@@ -50,13 +50,13 @@ BROKEN = {
     "a newline in a chunk's extension": (400, HEAD + CHUNKED + b"7;a\nb" + CHUNKS[1:]),
     "a bare CR in a field": (400, get("/echo", "x-a: b\rcontent-length: 7")),
     "lines that end in a bare CR": (400, get("/echo").replace(b"\r\n", b"\r")),
-    "a folded first field": (400, b"GET /echo HTTP/1.1\r\n x: y\r\nhost: a\r\n\r\n"),
+    "a folded first field": (400, b"GET /echo HTTP/1.1\r\n x: y\r\nhost: localhost\r\n\r\n"),
     "a field without a name": (400, get("/echo", ": b")),
-    "two spaces": (400, b"GET  /echo HTTP/1.1\r\nhost: a\r\n\r\n"),
-    "a tab for a space": (400, b"GET\t/echo HTTP/1.1\r\nhost: a\r\n\r\n"),
-    "a space behind the version": (400, b"GET /echo HTTP/1.1 \r\nhost: a\r\n\r\n"),
-    "a version in lower case": (400, b"GET /echo http/1.1\r\nhost: a\r\n\r\n"),
-    "a later version": (505, b"GET /echo HTTP/1.2\r\nhost: a\r\n\r\n"),
+    "two spaces": (400, b"GET  /echo HTTP/1.1\r\nhost: localhost\r\n\r\n"),
+    "a tab for a space": (400, b"GET\t/echo HTTP/1.1\r\nhost: localhost\r\n\r\n"),
+    "a space behind the version": (400, b"GET /echo HTTP/1.1 \r\nhost: localhost\r\n\r\n"),
+    "a version in lower case": (400, b"GET /echo http/1.1\r\nhost: localhost\r\n\r\n"),
+    "a later version": (505, b"GET /echo HTTP/1.2\r\nhost: localhost\r\n\r\n"),
 }
 """Refused, the connection closed: what follows is no request."""
 
@@ -112,7 +112,7 @@ def _talk(server: Server, pieces: list[bytes], answers: int) -> tuple[list[Any],
 def _ends(client: Raw) -> bool:
     """Whether the server closes; it says whether it takes another request."""
     try:
-        client.send(b"GET /last HTTP/1.1\r\nhost: a\r\n\r\n")
+        client.send(b"GET /last HTTP/1.1\r\nhost: localhost\r\n\r\n")
         return client.answer().status != 404
     except (OSError, EOFError):
         return True
@@ -163,7 +163,7 @@ def test_series_of_requests_cut_anywhere_are_answered_alike(echo: Project) -> No
         (post("/echo", BODY), 200),
         (post("/echo", b"{"), 400),
         (get("/nowhere"), 404),
-        (b"PUT /echo HTTP/1.1\r\nhost: a\r\n\r\n", 405),
+        (b"PUT /echo HTTP/1.1\r\nhost: localhost\r\n\r\n", 405),
         (HEAD + CHUNKED + CHUNKS, 200),
         (WHOLE["a line end behind it"], 200),
     ]

@@ -58,7 +58,7 @@ def test_slow_heads_and_bodies_end_at_the_read_timeout(project: Project) -> None
         finally:
             stop.set()
             thread.join()
-        body = Raw(server).send(b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n{")
+        body = Raw(server).send(b"POST /echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n{")
         answer = body.answer()
         assert answer.error == (408, "RequestTimeout")
         assert assert_rejected(project, answer.request_id, 408, "RequestTimeout")["function"] == "echo"

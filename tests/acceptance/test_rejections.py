@@ -16,8 +16,8 @@ CONNECTIONS = 10
 PIPELINED = 50
 KINDS = [get("/nowhere"), get("/nowhere/else"), get("/kind"), post("/kind", b"{")]
 CLOSING = [
-    b"POST /kind HTTP/1.1\r\nhost: a\r\ncontent-length: 999999999\r\n\r\n",
-    b"GET /kind HTTP/1.1\r\nhost: a\r\nno field\r\n\r\n",
+    b"POST /kind HTTP/1.1\r\nhost: localhost\r\ncontent-length: 999999999\r\n\r\n",
+    b"GET /kind HTTP/1.1\r\nhost: localhost\r\nno field\r\n\r\n",
 ]
 """Those whose answer ends the connection."""
 

@@ -1,4 +1,4 @@
-"""Bodies up to the limit, and what counts as JSON."""
+"""Bodies up to the limit, what is read as JSON, and queries as input."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import Any
 import pytest
 
 from flux.gateway.body import (
-    BadJSON,
     BodyTooLarge,
     ClientGone,
     Receive,
-    check_json,
     is_json_body,
     query_input,
     query_members,
@@ -61,28 +59,6 @@ async def test_a_client_that_leaves_early_is_noticed() -> None:
         await read_body(_receive(_part(b"a", more=True), {"type": "http.disconnect"}), 5, 10)
     with pytest.raises(ClientGone):
         await read_body(_receive({"type": "http.disconnect"}), 5, 10)
-
-
-@pytest.mark.parametrize(
-    "body", [b"{}", b'"\\ud800"', b'{"a": 123456789012345678901234567890}', b"[" * 500 + b"]" * 500]
-)
-def test_json_that_every_guest_reads_is_taken(body: bytes) -> None:
-    check_json(body)
-
-
-@pytest.mark.parametrize(
-    ("body", "says"),
-    [
-        (b'{"a": ', "line 1, column 7"),
-        (b'{\n "a": x}', "line 2, column 7"),
-        (b'{"a": NaN}', "NaN is not a JSON number"),
-        (b'"\xff"', "byte 1 is 0xff"),
-        (b"[" * 100_000, "nested too deeply"),
-    ],
-)
-def test_json_that_is_not_is_refused_with_its_place(body: bytes, says: str) -> None:
-    with pytest.raises(BadJSON, match=says):
-        check_json(body)
 
 
 def test_what_is_parsed_as_json() -> None:

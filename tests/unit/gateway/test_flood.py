@@ -98,11 +98,11 @@ def make(tmp_path: Any, guest: Guest, rejections: Rejections, traffic: Traffic) 
 
 
 def get(target: bytes) -> Plain:
-    return Plain("GET", target, [(b"host", b"h")], b"")
+    return Plain("GET", target, [(b"host", b"localhost")], b"")
 
 
 def post(target: bytes, body: bytes, kind: bytes = b"application/json") -> Plain:
-    return Plain("POST", target, [(b"host", b"h"), (b"content-type", kind)], body)
+    return Plain("POST", target, [(b"host", b"localhost"), (b"content-type", kind)], body)
 
 
 NOT_FOUND = (404, "NotFound", None)
@@ -177,6 +177,9 @@ def test_a_function_without_room_refuses_in_passing_too(
         (get(b"/_flux/nowhere"), {}),
         (get(b"/%5Fflux/nowhere"), {}),
         (get(b"/v1/traces"), {}),
+        (Plain("GET", b"/x", [(b"host", b"evil.example")], b""), {}),
+        (Plain("GET", b"/x", [(b"host", b"localhost"), (b"origin", b"http://evil.example")], b""), {}),
+        (Plain("GET", b"/x", [(b"host", b"localhost"), (b"accept", b"a"), (b"accept", b"b")], b""), {}),
         (get(b"/?a=1"), {"dev": True}),
         (post(b"/item/1", b"{" * 11), {"body_limit": 10}),
         (post(b"/item/1", b"{", b"text/plain"), {}),

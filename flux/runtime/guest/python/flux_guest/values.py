@@ -14,6 +14,9 @@ from decimal import Decimal
 from json import JSONDecoder, JSONEncoder
 from typing import Any
 
+DEEPEST = 2048
+"""Levels of stack that json gets for itself where a value needs them: twice those of a request's body."""
+
 
 class NotJSON(TypeError):
     """A value that JSON can't hold; the message names the place: `$.user.when`."""
@@ -48,7 +51,7 @@ def dumps(value: Any, what: str = "$") -> bytes:
         NotJSON: JSON can't hold it.
     """
     try:
-        return _encode(value).encode()
+        return _deep(_encode, value).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise NotJSON(_fault(value, what, ()) or f"{what}: {error}") from None
 
@@ -59,7 +62,20 @@ def parse(data: bytes) -> Any:
     Raises:
         ValueError: it is not JSON; NaN and the infinities, which Python's json takes, are none either.
     """
-    return _decode(data.decode())
+    return _deep(_decode, data.decode())
+
+
+def _deep(work: Any, value: Any) -> Any:
+    """`work(value)`, nested as deeply as a body may be. json counts its levels on its caller's stack."""
+    try:
+        return work(value)
+    except RecursionError:
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(limit + DEEPEST)
+        try:
+            return work(value)
+        finally:
+            sys.setrecursionlimit(limit)
 
 
 def _no_constant(name: str) -> Any:
