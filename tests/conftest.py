@@ -23,6 +23,9 @@ from flux.config import Config
 from flux.store import embedded, migrate
 from flux.store.identifiers import quote
 
+# The width of somebody's terminal (pytest-xdist sets it for its workers) is nothing that a test counts on.
+os.environ.pop("COLUMNS", None)
+
 # Where a test runs a collector in this process, gRPC's handlers of a fork may abort a child before its exec.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
@@ -47,6 +50,18 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _refuse_skip(report)
     return report
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Real servers first, pure tests last: of tests that run side by side the last to end is a short one."""
+    rooms = ("acceptance", "integration", "unit")
+    tests = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        room = item.path.relative_to(tests).parts[0] if item.path.is_relative_to(tests) else ""
+        return rooms.index(room) if room in rooms else len(rooms)
+
+    items.sort(key=place)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
-"""kill -9 under load: what a client was told is recorded, what was committed or sent is explained, every job
-is done, nothing stands twice.
+"""kill -9 under load: what a client was told is recorded, once; what was committed or sent is explained.
 
-FLUX_CRASH_ROUNDS sets how often the server is killed.
+Every job is done too. FLUX_CRASH_ROUNDS sets how often the server is killed; `scripts/soak` does it 50
+times.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.acceptance.conftest import Project, Server
 from tests.acceptance.load import Answer, Load
 from tests.acceptance.provider import Provider
 
-ROUNDS = int(os.environ.get("FLUX_CRASH_ROUNDS", "10"))
+ROUNDS = int(os.environ.get("FLUX_CRASH_ROUNDS", "5"))
 CLIENTS = 16
 PATHS = ("/write", "/transact", "/refuse", "/charge", "/push", "/order")
 WRITES = {
