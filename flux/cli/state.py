@@ -18,7 +18,7 @@ _ID = click.option(
     "--id",
     "key",
     required=True,
-    help="The row's primary key: 7, or order_id=7,line=2 for one of several columns.",
+    help="The row's primary key: 7; of several columns order_id=7,line=2, or JSON.",
 )
 
 

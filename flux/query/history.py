@@ -4,7 +4,6 @@ history` and blame.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,9 +11,10 @@ from typing import Any
 from asyncpg import Connection, Record
 
 from flux.query import from_rows
-from flux.query.payload import parse
+from flux.query.keys import Key, key_in
+from flux.query.payload import exact
 from flux.query.queries import Q
-from flux.query.rows import Key, Table
+from flux.query.rows import Table
 from flux.query.shapes import Mutation
 
 MOST_KEYS = 64
@@ -25,7 +25,6 @@ MOST_KEYS = 64
 class _Stretch:
     """The part of a key's mutations, by order number, that belong to the row asked about."""
 
-    key: Key
     first: float = float("-inf")
     last: float = float("inf")
 
@@ -39,13 +38,14 @@ async def load(connection: Connection[Any], table: Table, key: Key) -> list[Muta
     Where an update changed the primary key, the row's life under its earlier key (until then) and under its
     later key (from then on) belong to it too.
     """
-    stretches = {_canonical(key): _Stretch(key)}
-    asked: set[str] = set()
+    stretches = {key: _Stretch()}
+    asked: set[Key] = set()
     rows: dict[tuple[str, int], Record] = {}
-    while (new := [text for text in stretches if text not in asked]) and len(asked) < MOST_KEYS:
+    while (new := [each for each in stretches if each not in asked]) and len(asked) < MOST_KEYS:
         asked.update(new)
-        found = await connection.fetch(Q.mutations_of_keys, table.schema, table.name, new)
-        found += await connection.fetch(Q.moves_of_keys, table.schema, table.name, new)
+        texts = [each.text for each in new]
+        found = await connection.fetch(Q.mutations_of_keys, table.schema, table.name, texts)
+        found += await connection.fetch(Q.moves_of_keys, table.schema, table.name, texts)
         for row in found:
             rows[row["request_id"], row["n"]] = row
         _follow(rows, stretches, table)
@@ -71,7 +71,7 @@ def select(
     return mutations[-limit:] if limit is not None and limit > 0 else mutations
 
 
-def _follow(rows: dict[tuple[str, int], Record], stretches: dict[str, _Stretch], table: Table) -> None:
+def _follow(rows: dict[tuple[str, int], Record], stretches: dict[Key, _Stretch], table: Table) -> None:
     """Widen `stretches` by each committed move that begins or ends in one, until nothing changes."""
     moves = []
     for row in rows.values():
@@ -84,7 +84,7 @@ def _follow(rows: dict[tuple[str, int], Record], stretches: dict[str, _Stretch],
     while grew:
         grew = False
         for n, old, new in moves:
-            source, target = stretches.get(_canonical(old)), stretches.get(_canonical(new))
+            source, target = stretches.get(old), stretches.get(new)
             if target is not None and target.holds(n):
                 grew |= _widen(stretches, old, last=n)
             if source is not None and source.holds(n):
@@ -92,12 +92,11 @@ def _follow(rows: dict[tuple[str, int], Record], stretches: dict[str, _Stretch],
 
 
 def _widen(
-    stretches: dict[str, _Stretch], key: Key, first: float = float("-inf"), last: float = float("inf")
+    stretches: dict[Key, _Stretch], key: Key, first: float = float("-inf"), last: float = float("inf")
 ) -> bool:
-    text = _canonical(key)
-    known = stretches.get(text)
+    known = stretches.get(key)
     if known is None:
-        stretches[text] = _Stretch(key, first, last)
+        stretches[key] = _Stretch(first, last)
         return True
     if known.first <= first and known.last >= last:
         return False
@@ -105,9 +104,9 @@ def _widen(
     return True
 
 
-def _belongs(row: Record, stretches: dict[str, _Stretch], table: Table) -> bool:
+def _belongs(row: Record, stretches: dict[Key, _Stretch], table: Table) -> bool:
     for key in _keys(row, table):
-        stretch = stretches.get(_canonical(key)) if key is not None else None
+        stretch = stretches.get(key) if key is not None else None
         if stretch is not None and stretch.holds(row["n"]):
             return True
     return False
@@ -115,17 +114,8 @@ def _belongs(row: Record, stretches: dict[str, _Stretch], table: Table) -> bool:
 
 def _keys(row: Record, table: Table) -> tuple[Key | None, Key | None]:
     """The row's key before and after the mutation, by its images."""
-    filed = parse(row["key"])
-    # A key too long for an index is filed as its md5 alone.
-    names = tuple(filed) if isinstance(filed, dict) and "$md5" not in filed else table.key
-    images = []
-    for text in (row["before"], row["after"]):
-        image = parse(text)
-        images.append({name: image.get(name) for name in names} if isinstance(image, dict) else None)
-    if images == [None, None]:
+    before, after = (None if text is None else exact(text) for text in (row["before"], row["after"]))
+    if before is None and after is None:
+        filed = Key.of(exact(row["key"]))
         return filed, filed
-    return images[0], images[1]
-
-
-def _canonical(key: Key) -> str:
-    return json.dumps(key, sort_keys=True)
+    return key_in(table, before), key_in(table, after)

@@ -52,6 +52,15 @@ def parse(text: str | None) -> Any:
     return text if text.count("[") + text.count("{") > DEEPEST and _too_deep(value) else value
 
 
+def exact(text: str) -> Any:
+    """Postgres' own JSON as a value in which every number is a Decimal: equal where Postgres says equal.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    return _EXACT.decode(text)
+
+
 def printable(value: Any) -> Any:
     """A value that asyncpg decoded as one that JSON can carry; bytea as base64, times as RFC 3339 with
     microseconds.
@@ -115,4 +124,5 @@ def _not_json(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+_EXACT = json.JSONDecoder(parse_float=Decimal, parse_int=Decimal, parse_constant=_not_json)
 _DECODER = json.JSONDecoder(parse_float=_exact_float, parse_int=_exact_int, parse_constant=_not_json)

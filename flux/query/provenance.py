@@ -20,9 +20,10 @@ from flux.query import history
 from flux.query.answers import Writer
 from flux.query.blame import blame
 from flux.query.cause import Cause
-from flux.query.payload import parse
+from flux.query.keys import Key, as_text, canonical, key_where, typed_key
+from flux.query.payload import exact
 from flux.query.queries import Q
-from flux.query.rows import Key, Table, as_text, find_table, key_where, typed_key
+from flux.query.rows import Table, find_table
 from flux.query.shapes import Trace
 
 MOST_ROWS = 3
@@ -42,7 +43,7 @@ async def load(connection: Connection[Any], cause: Cause) -> list[Writer]:
     Returns an empty list where no row is named, or where finding out would take longer than a second.
     """
     try:
-        async with connection.transaction(readonly=True):
+        async with canonical(connection):
             await connection.execute(f"SET LOCAL statement_timeout = {TIMEOUT_MS}")
             found: list[Writer] = []
             for table, key, columns in await _rows(connection, cause):
@@ -102,8 +103,7 @@ async def _remembered(connection: Connection[Any], table: Table, values: dict[st
     flat = [part for pair in values.items() for part in pair]
     image = await connection.fetchval(f"SELECT jsonb_build_object({pairs})::text", *flat)
     text = await connection.fetchval(Q.row_by_columns, table.schema, table.name, image)
-    key = parse(text)
-    return key if isinstance(key, dict) else None
+    return None if text is None else Key.of(exact(text))
 
 
 async def _last_read(connection: Connection[Any], document: Trace) -> list[tuple[Table, Key, list[str]]]:
@@ -132,7 +132,7 @@ async def _key_in(connection: Connection[Any], table: Table, values: Any) -> Key
     if not isinstance(values, dict) or not table.key or not table.exists:
         return None
     texts = {name: as_text(values.get(name)) for name in table.key}
-    if any(text is None or isinstance(values.get(name), (dict, list)) for name, text in texts.items()):
+    if any(text is None for text in texts.values()):
         return None
     return await typed_key(
         connection, table, {name: text for name, text in texts.items() if text is not None}
@@ -153,7 +153,7 @@ async def _writers(
     return [
         Writer(
             table=table.shown,
-            key=key,
+            key=key.shown,
             column=column,
             value=entry.value,
             request_id=entry.request_id,

@@ -15,7 +15,7 @@ import asyncpg
 from asyncpg import Connection
 
 from flux.errors import NotFound, StoreError, UsageError
-from flux.query import blame, find, from_rows, history, logs, rows, statement, tail, trace, why
+from flux.query import blame, find, from_rows, history, keys, logs, rows, statement, tail, trace, why
 from flux.query.answers import Why
 from flux.query.shapes import Blame, Execution, LogLine, Mutation, Trace
 from flux.query.withhold import Withheld
@@ -147,7 +147,7 @@ class Reader:
 
         Args:
             table: `table` or `schema.table`.
-            key: the primary key's value, or `column=value,column=value`.
+            key: the primary key's value; of several columns `column=value,column=value`, or JSON.
             column: only what changed this column.
             since, limit: only from then on; only the newest so many.
 
@@ -155,12 +155,12 @@ class Reader:
             NotFound: there is no such table, or nothing is known of such a row.
             UsageError: the key is not one of that table's.
         """
-        async with self._connect() as connection:
+        async with self._connect() as connection, keys.canonical(connection):
             where = await rows.find_table(connection, table)
-            identity = await rows.read_key(connection, where, key)
+            identity = await keys.read_key(connection, where, key)
             _check_column(where, column)
             found = await history.load(connection, where, identity)
-            if not found and await rows.current_row(connection, where, identity) is None:
+            if not found and await keys.current_row(connection, where, identity) is None:
                 raise _no_row(where, key)
             selected = history.select(found, column=column, since=since, limit=limit)
             return self._withheld.mutations(selected)
@@ -172,12 +172,12 @@ class Reader:
         """
         async with (
             self._connect() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
+            keys.canonical(connection, isolation="repeatable_read"),
         ):
             where = await rows.find_table(connection, table)
-            identity = await rows.read_key(connection, where, key)
+            identity = await keys.read_key(connection, where, key)
             mutations = await history.load(connection, where, identity)
-            current = await rows.current_row(connection, where, identity)
+            current = await keys.current_row(connection, where, identity)
             if not mutations and current is None:
                 raise _no_row(where, key)
             columns = blame.blame(mutations, _columns(where, mutations), current)
@@ -264,5 +264,5 @@ def _check_column(table: rows.Table, column: str | None) -> None:
 
 def _no_row(table: rows.Table, key: str) -> NotFound:
     return NotFound(
-        f"`{table.shown}` has no row {key}, and none is recorded.", f"Its key is {rows.describe_key(table)}."
+        f"`{table.shown}` has no row {key}, and none is recorded.", f"Its key is {keys.describe_key(table)}."
     )

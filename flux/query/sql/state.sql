@@ -1,7 +1,7 @@
 -- name: table_columns
 -- The columns of a table, as it is now, with the position of each in the primary key (null: not part of it).
 SELECT n.nspname AS schema_name, c.relname AS table_name, a.attname AS name,
-       format_type(a.atttypid, a.atttypmod) AS type,
+       format_type(a.atttypid, a.atttypmod) AS type, format_type(a.atttypid, -1) AS plain_type,
        array_position(i.indkey::smallint[], a.attnum) AS key_position
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -9,6 +9,11 @@ JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdroppe
 LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
 WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')
 ORDER BY a.attnum
+
+-- name: canonical
+-- For the transaction: values are written as the capture writes them.
+SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true), set_config('IntervalStyle', 'postgres', true),
+       set_config('extra_float_digits', '1', true), set_config('bytea_output', 'hex', true), set_config('xmlbinary', 'base64', true)
 
 -- name: tables
 -- Tables a person may have meant: the user's own.
@@ -23,12 +28,13 @@ LIMIT 200
 -- name: recorded_key
 -- The latest key recorded for a table that is no longer there: its shape says how to read one.
 SELECT key::text FROM flux.mutations
-WHERE schema_name = $1 AND table_name = $2 AND key IS NOT NULL
+WHERE schema_name = $1 AND table_name = $2 AND key IS NOT NULL AND NOT key ? '$md5'
 ORDER BY n DESC
 LIMIT 1
 
 -- name: mutations_of_keys
--- What was done to rows under these keys, with the host calls that may have done it.
+-- What was done to rows under these keys, with the host calls that may have done it. A key too long for an index is filed as
+-- its md5.
 SELECT m.request_id, m.day, m.n, m.xid::text, m.schema_name, m.table_name, m.op, m.key::text, m.before::text, m.after::text,
        m.at, m.origin, m.actor, m.application_name, m.rolled_back, m.cut, coalesce(m.seq, h.seq) AS seq, h.span_id
 FROM flux.mutations m
@@ -40,9 +46,11 @@ LEFT JOIN LATERAL (
     ORDER BY c.seq
     LIMIT 1
 ) h ON m.origin = 'flux'
-WHERE m.schema_name = $1 AND m.table_name = $2 AND m.key = ANY ($3::jsonb[])
+WHERE m.schema_name = $1 AND m.table_name = $2
+  AND m.key = ANY (ARRAY(SELECT flux.key_of(k, ARRAY(SELECT jsonb_object_keys(k))) FROM unnest($3::text[]::jsonb[]) AS k))
   -- What the index is on.
-  AND jsonb_hash_extended(m.key, 0) = ANY (ARRAY(SELECT jsonb_hash_extended(k, 0) FROM unnest($3::jsonb[]) AS k))
+  AND jsonb_hash_extended(m.key, 0) = ANY (ARRAY(
+      SELECT jsonb_hash_extended(flux.key_of(k, ARRAY(SELECT jsonb_object_keys(k))), 0) FROM unnest($3::text[]::jsonb[]) AS k))
 ORDER BY m.n
 
 -- name: moves_of_keys
@@ -59,5 +67,5 @@ LEFT JOIN LATERAL (
     LIMIT 1
 ) h ON m.origin = 'flux'
 WHERE m.schema_name = $1 AND m.table_name = $2 AND m.op = 'UPDATE' AND NOT (m.before @> m.key AND m.after @> m.key)
-  AND (m.before @> ANY ($3::jsonb[]) OR m.after @> ANY ($3::jsonb[]))
+  AND (m.before @> ANY ($3::text[]::jsonb[]) OR m.after @> ANY ($3::text[]::jsonb[]))
 ORDER BY m.n
