@@ -35,12 +35,14 @@ _SIZES = {"body_limit", "spool_limit", "otlp_limit"}
 
 @dataclass(frozen=True)
 class Config:
-    """What a project has set. Every field but the first four is a key of flux.toml."""
+    """What a project has set. Every field but the first five is a key of flux.toml."""
 
     root: Path
     """The project folder: the one that holds flux.toml or functions/."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """The process's environment with `.env` beneath it: what secrets.get and `env` read."""
+    """The process's environment with `.env` beneath it: what `env` reads."""
+    env_file: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What stands in `.env`: secrets, but for the names in `env`."""
     dev: bool = False
     """True under `flux dev`: stacks in answers, `GET /`, reload."""
     master_key: bytes | None = field(default=None, repr=False)
@@ -95,6 +97,12 @@ class Config:
     """JSON paths in inputs, outputs and call payloads to withhold: `password`, `card.number`, `*.token`."""
     redact_columns: tuple[str, ...] = ()
     """`table.column` whose values are shown as withheld."""
+    redact_headers: tuple[str, ...] = ()
+    """Headers to withhold besides those whose name says that they carry a credential (`x-acme-*`), and with a `!`
+    before it, a name not to withhold.
+    """
+    secrets: tuple[str, ...] = ()
+    """Names of environment variables that functions may read with secrets.get; all of `.env` they may anyhow."""
 
     @property
     def flux_dir(self) -> Path:
@@ -112,7 +120,8 @@ class Config:
         return self.flux_dir / "spool"
 
 
-_KEYS = {f.name: f for f in fields(Config) if f.name not in {"root", "environment", "dev", "master_key"}}
+_NO_KEYS = {"root", "environment", "env_file", "dev", "master_key"}
+_KEYS = {f.name: f for f in fields(Config) if f.name not in _NO_KEYS}
 
 
 def find_root(start: Path) -> Path | None:
@@ -140,7 +149,8 @@ def load(root: Path, environment: Mapping[str, str] | None = None, **overrides: 
         ConfigError: an unknown key, a value of the wrong kind, or a file that is not TOML.
     """
     root = root.resolve()
-    env = {**read_env_file(root / ".env"), **(os.environ if environment is None else environment)}
+    env_file = read_env_file(root / ".env")
+    env = {**env_file, **(os.environ if environment is None else environment)}
     values: dict[str, Any] = {}
     path = root / "flux.toml"
     if path.is_file():
@@ -167,7 +177,7 @@ def load(root: Path, environment: Mapping[str, str] | None = None, **overrides: 
     values.update({key: value for key, value in overrides.items() if value is not None})
     values.setdefault("name", root.name)
     values.setdefault("master_key", _master_key(env.get("FLUX_MASTER_KEY")))
-    return Config(root=root, environment=env, **values)
+    return Config(root=root, environment=env, env_file=env_file, **values)
 
 
 def read_env_file(path: Path) -> dict[str, str]:

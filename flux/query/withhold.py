@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from flux.query.answers import Why
 from flux.query.shapes import Blame, ColumnBlame, Json, Mutation, Trace
-from flux.recorder.json_paths import REDACTED
+from flux.recorder.json_members import REDACTED
 
 
 class Withheld:

@@ -72,7 +72,7 @@ class Journal:
             self._seal(originals)
         data = encode(event)
         secrets = self.redaction.secrets
-        if secrets.needles and secrets.within(data):
+        if secrets.within(data):
             scrub(event, secrets, originals)
             self._seal(originals)
             data = encode(event)

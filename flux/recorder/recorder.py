@@ -145,10 +145,11 @@ class Recorder:
         if not redaction.paths:
             return
         content_type = next((value for name, value in headers if name.lower() == "content-type"), "")
-        for name, kind in (("body", content_type), ("input", "application/json")):
+        encoding = next((value for name, value in headers if name.lower() == "content-encoding"), "")
+        for name, kind, packed in (("body", content_type, encoding), ("input", "application/json", "")):
             data = getattr(arrival, name)
             if data:
-                kept, hit = redaction.body(kind, data)
+                kept, hit = redaction.body(kind, data, packed)
                 if hit:
                     original(originals, arrival, name, data)
                     setattr(arrival, name, kept)
@@ -157,7 +158,7 @@ class Recorder:
             if text and (kept_text := withheld(text)) != text:
                 original(originals, arrival, name, text)
                 setattr(arrival, name, kept_text)
-        params = dict(arrival.params)
-        if params and redaction.paths.withhold(params):
+        params = redaction.params(arrival.params)
+        if params != arrival.params:
             original(originals, arrival, "params", arrival.params)
             arrival.params = params

@@ -7,36 +7,71 @@ keyed by the struct's id().
 
 from __future__ import annotations
 
+import base64
+import binascii
+from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import orjson
 
 from flux.record.call import Attempt, CallError
-from flux.record.events import Arrival, Call, Deployed, End, Event, Failure, Intent, LogLine, Resource, Spans
+from flux.record.events import (
+    Arrival,
+    Call,
+    Deployed,
+    End,
+    Event,
+    Failure,
+    Intent,
+    LogLine,
+    Resource,
+    Spans,
+    Tally,
+)
+from flux.recorder import packed
+from flux.recorder.json_members import MARK
 from flux.recorder.secret_forms import SecretForms
 
 Sealable = Arrival | Call | LogLine | End
 Originals = dict[int, tuple[Sealable, dict[str, Any]]]
 
 
+class _Message(msgspec.Struct):
+    """What of a fetch's arguments or result tells whether its body is compressed."""
+
+    headers: list[tuple[str, str]] = []
+    body: Any = None
+
+
+_read_message = msgspec.json.Decoder(_Message).decode
+
+
 def scrub(event: Event, secrets: SecretForms, originals: Originals) -> None:
     """Replace every secret in `event`, in place."""
     if isinstance(event, Arrival):
+        _unreadable(event, "body", event.headers, event.body, secrets, originals)
         _members(event, ("url", "path", "query", "headers", "params", "body", "input"), secrets, originals)
         event.client_request_id = _removed(event.client_request_id, secrets)
+        if event.rejection is not None:
+            _clean(event.rejection.error, secrets)
     elif isinstance(event, Intent):
         _calls(event.calls, event.logs, secrets, originals)
     elif isinstance(event, End):
         _calls(event.calls, event.logs, secrets, originals)
+        if event.output:
+            _unreadable(event, "output", event.response_headers, event.output, secrets, originals)
         _members(event, ("output", "response_headers"), secrets, originals)
-        _failure(event.error, secrets)
+        _failure(event, secrets, originals)
         for attempt in event.attempts:
             _attempt(attempt, secrets)
         event.spans = [tuple(_removed(value, secrets) for value in row) for row in event.spans]
         event.warnings = _removed(event.warnings, secrets)
     elif isinstance(event, Spans):
         event.spans = [tuple(_removed(value, secrets) for value in row) for row in event.spans]
-    elif not isinstance(event, Resource | Deployed):
+    elif isinstance(event, Resource):
+        event.attributes = _removed(event.attributes, secrets)
+    elif not isinstance(event, Deployed | Tally):
         raise TypeError(type(event).__name__)
 
 
@@ -47,11 +82,16 @@ def original(originals: Originals, struct: Sealable, member: str, value: Any) ->
 
 def _calls(calls: list[Call], logs: list[LogLine], secrets: SecretForms, originals: Originals) -> None:
     for call in calls:
+        if call.op == "fetch":
+            for member in ("arguments", "result"):
+                _unreadable_in_call(call, member, secrets, originals)
         _members(call, ("arguments", "result"), secrets, originals)
-        if call.error is not None:
-            call.error = CallError(
-                call.error.type, _removed(call.error.message, secrets), _removed(call.error.detail, secrets)
-            )
+        error = call.error
+        if error is not None:
+            kept = CallError(error.type, _removed(error.message, secrets), _removed(error.detail, secrets))
+            if kept != error:
+                original(originals, call, "error", msgspec.to_builtins(error))
+                call.error = kept
     for line in logs:
         _members(line, ("message", "fields"), secrets, originals)
 
@@ -65,11 +105,50 @@ def _members(struct: Sealable, names: tuple[str, ...], secrets: SecretForms, ori
             setattr(struct, name, after)
 
 
-def _failure(failure: Failure | None, secrets: SecretForms) -> None:
-    if failure is not None:
-        failure.message = _removed(failure.message, secrets)
-        failure.stack = _removed(failure.stack, secrets)
-        failure.fields = _removed(failure.fields, secrets)
+def _unreadable(
+    struct: Sealable,
+    member: str,
+    headers: Iterable[tuple[str, str]],
+    content: bytes,
+    secrets: SecretForms,
+    originals: Originals,
+) -> None:
+    """A compressed body that holds a secret, or can't be unpacked to be looked into, is withheld whole."""
+    encoding = next((value for name, value in headers if name.lower() == "content-encoding"), "")
+    if not encoding or not content or not secrets:
+        return
+    plain = packed.unpack(encoding, content)
+    if plain is None or secrets.remove(plain) is not plain:
+        original(originals, struct, member, getattr(struct, member))
+        setattr(struct, member, MARK)
+
+
+def _unreadable_in_call(call: Call, member: str, secrets: SecretForms, originals: Originals) -> None:
+    data = getattr(call, member)
+    if not data or b"ncoding" not in data.lower() or b'"$bytea"' not in data:
+        return
+    try:
+        message = _read_message(data)
+        content = base64.b64decode(message.body["$bytea"])
+    except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error, KeyError, TypeError):
+        return
+    _unreadable(call, member, message.headers, content, secrets, originals)
+
+
+def _failure(end: End, secrets: SecretForms, originals: Originals) -> None:
+    failure = end.error
+    if failure is None:
+        return
+    before = msgspec.to_builtins(failure)
+    _clean(failure, secrets)
+    if msgspec.to_builtins(failure) != before:
+        original(originals, end, "error", before)
+
+
+def _clean(failure: Failure, secrets: SecretForms) -> None:
+    failure.message = _removed(failure.message, secrets)
+    failure.stack = _removed(failure.stack, secrets)
+    failure.fields = _removed(failure.fields, secrets)
 
 
 def _attempt(attempt: Attempt, secrets: SecretForms) -> None:

@@ -161,9 +161,15 @@ def test_a_secret_is_nowhere_in_the_spool_and_sealed_where_it_was(
     assert intent.calls[0].result == b'{"name":"PIN","version":"v3","found":true}'
     assert sealer.open(intent.calls[0].sealed or b"") == {"result": json.dumps({"value": SECRET}).encode()}
     end = ended(recorder)
-    assert sealer.open(end.calls[0].sealed or b"") == {"arguments": sent.arguments}
+    assert sealer.open(end.calls[0].sealed or b"") == {
+        "arguments": sent.arguments,
+        "error": {"type": "E", "message": f"no {SECRET}", "detail": {"x": SECRET}},
+    }
     assert sealer.open(end.logs[0].sealed or b"")["message"] == f"it is {SECRET}"
-    assert sealer.open(end.sealed or b"") == {"output": SECRET.encode()}
+    assert sealer.open(end.sealed or b"") == {
+        "output": SECRET.encode(),
+        "error": {"type": "E", "message": SECRET, "stack": SECRET},
+    }
     assert end.spans[0][9] == {"a": ["[redacted:PIN]"], "b": "[redacted:PIN]"}
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
+import zlib
 from urllib.parse import quote
 
 import pytest
 
-from flux.record.call import Attempt
+from flux.record.call import Attempt, CallError
 from flux.recorder.json_paths import JsonPaths
 from flux.recorder.redaction import Redaction
 
@@ -48,7 +50,8 @@ def test_headers_without_credentials_are_the_same_list() -> None:
             {"x": {"a": {"b": {"c": "R"}}}, "b": {"c": 2}},
         ),
         ("$.password", {"password": None}, {"password": "R"}),
-        ("Password", {"password": 1}, {"password": 1}),
+        ("Password", {"PASSWORD": 1}, {"PASSWORD": "R"}),
+        ("a.Größe", {"A": {"GRÖSSE": 1, "größe": 2}}, {"A": {"GRÖSSE": "R", "größe": "R"}}),
     ],
 )
 def test_a_path_matches_the_end_of_a_members_path(path: str, document: object, expected: object) -> None:
@@ -69,11 +72,22 @@ def test_json_in_which_nothing_matches_stays_byte_for_byte() -> None:
         b'[{holder: "Ada Lovelace"}]',
         b'{"\\u0068older": "Ada Lovelace", }',
         b'\xef\xbb\xbf{"holder": "Ada Lovelace"',
-        b'{"holder": "Ada Lovelace", "a": ' + b"[" * 5_000 + b"]" * 5_000 + b"}",
     ],
 )
 def test_what_cannot_be_read_as_json_is_withheld_whole_where_a_path_may_be_in_it(body: bytes) -> None:
     assert Redaction(["card.holder"]).json_bytes(body) == (b'"[redacted]"', True)
+
+
+@pytest.mark.parametrize(
+    "inside", [b"[" * 5_000 + b"]" * 5_000, b"1" * 5_000, b'{"b":' * 2_000 + b"1" + b"}" * 2_000]
+)
+def test_what_python_cannot_read_is_withheld_where_it_stands(inside: bytes) -> None:
+    body = b'{"a": %s, "Card": {"holder": {"x": %s}}, "b": 1.0}' % (inside, inside)
+    kept = b'{"a": %s, "Card": {"holder": "[redacted]"}, "b": 1.0}' % inside
+    assert Redaction(["card.holder"]).json_bytes(body) == (kept, True)
+    rows = b'{"rows":[{"a":%s,"SSN":%s},{"ssn":null}]}' % (inside, inside)
+    withheld = b'{"rows":[{"a":%s,"SSN":"[redacted]"},{"ssn":null}]}' % inside
+    assert Redaction(columns=["users.ssn"]).result("db.sql", b"{}", rows) == withheld
 
 
 @pytest.mark.parametrize(
@@ -240,4 +254,169 @@ def test_columns_are_withheld_in_arguments_results_and_rolled_back_rows() -> Non
 def test_paths_know_their_quick_look() -> None:
     assert not JsonPaths([]).may_match(b'{"a":1}')
     assert not JsonPaths(["b"]).may_match(b'{"a":1}')
-    assert JsonPaths(["b.*"]).may_match(b'{"a":1}')
+    assert not JsonPaths(["b.*"]).may_match(b'{"a":1}')
+    assert JsonPaths(["*"]).may_match(b'{"a":1}')
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "authorization",
+        "Proxy-Authorization",
+        "x-auth",
+        "X-Auth-Key",
+        "x-signature",
+        "x-hub-signature-256",
+        "api_key",
+        "API-KEY",
+        "x-api-key",
+        "apikey",
+        "cookie",
+        "set-cookie",
+        "Set-Cookie2",
+        "x-session-id",
+        "x-amz-security-token",
+        "x-functions-key",
+        "ocp-apim-subscription-key",
+        "x-password",
+        "x-client-secret",
+        "x-csrf-token",
+        "x-credentials",
+        "private-token",
+        "x-jwt",
+        "x-webhook-sig",
+        "secretkey",
+        "x-flux-key",
+        "authentication",
+        "x-forwarded-authorization",
+        "x-goog-iam-authorization-token",
+        "x_user_pwd",
+        "webhook.secret",
+    ],
+)
+def test_headers_that_carry_credentials_are_told_by_their_names(name: str) -> None:
+    assert Redaction().headers([(name, "v")]) == [(name, "[redacted]")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "accept",
+        "content-type",
+        "host",
+        "user-agent",
+        "x-request-id",
+        "traceparent",
+        "etag",
+        "author",
+        "x-author",
+        ":authority",
+        "x-forwarded-for",
+        "www-authenticate",
+        "idempotency-key",
+        "sec-websocket-key",
+        "access-control-allow-credentials",
+        "keep-alive",
+        "x-keyboard",
+        "monkey-x",
+        "x-ratelimit-remaining-tokens",
+        "content-length",
+        "location",
+        "origin",
+        "x-sidecar",
+        "x-pinned",
+        "x-compass",
+    ],
+)
+def test_other_headers_are_kept(name: str) -> None:
+    headers = [(name, "v")]
+    assert Redaction().headers(headers) is headers
+
+
+def test_a_project_adds_header_names_and_takes_some_out() -> None:
+    redaction = Redaction(headers=["X-Acme-*", "!x-acme-region", "!x-session-mode"])
+    names = ["x-acme-id", "X-ACME-Region", "x-session-mode", "x-session-id"]
+    assert [value for _, value in redaction.headers([(name, "v") for name in names])] == [
+        "[redacted]",
+        "v",
+        "v",
+        "[redacted]",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://ghp_token@github.com/a",
+        "see https://user:ghp_token@host:1/x?y",
+        json.dumps({"u": "https://ghp_token@github.com"}).replace("/", "\\/"),
+        "?next=https%3A%2F%2Fghp_token%40host%2F",
+        "postgres://app:ghp_token@db/x",
+    ],
+)
+def test_the_user_of_a_url_is_withheld_wherever_it_stands(text: str) -> None:
+    kept = Redaction().secrets.remove_text(text)
+    assert "ghp_token" not in kept
+    assert "[redacted]" in kept
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["mail ada@example.org", "https://host/a@b", "https://host?m=a@b", "http://host/ and me@x", "a://b c@d"],
+)
+def test_other_signs_at_are_kept(text: str) -> None:
+    assert Redaction().secrets.remove_text(text) is text
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("Failing row contains (1, a (b) c, null).", "Failing row contains ([redacted])."),
+        ("Key (email)=(ada@x.org) already exists.", "Key (email)=([redacted]) already exists."),
+        (
+            "Key (lower(Email), n)=(ada, 2) already exists.",
+            "Key (lower(Email), n)=([redacted]) already exists.",
+        ),
+        ('Key (id)=(7) is not present in table "a".', 'Key (id)=(7) is not present in table "a".'),
+        (
+            "Partition key of the failing row contains (email) = (ada).",
+            "Partition key of the failing row contains (email) = ([redacted]).",
+        ),
+    ],
+)
+def test_withheld_columns_do_not_come_back_in_the_details_of_errors(text: str, kept: str) -> None:
+    redaction = Redaction(columns=["users.email"])
+    error = CallError("not_null_violation", "m", {"detail": text, "table": "users"})
+    assert redaction.error(error).detail["detail"] == kept
+    assert Redaction().error(error) is error
+
+
+def test_parameters_of_a_statement_that_names_a_withheld_column_are_withheld() -> None:
+    redaction = Redaction(columns=["users.email"])
+    named = b'{"text":"insert into users (EMAIL) values ($1)","params":["ada@x.org"]}'
+    other = b'{"text":"insert into pets (name) values ($1)","params":["rex"]}'
+    assert redaction.arguments("db.sql", named).endswith(b'"params":"[redacted]"}')
+    assert redaction.arguments("db.sql", other) is other
+
+
+def test_json_in_a_string_of_json_is_looked_into() -> None:
+    inner = json.dumps({"a": json.dumps({"Password": "hunter22", "b": 1})})
+    kept, hit = Redaction(["password"]).json_bytes(json.dumps({"payload": inner}).encode())
+    assert hit
+    assert json.loads(json.loads(json.loads(kept)["payload"])["a"]) == {"Password": "[redacted]", "b": 1}
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", ""])
+def test_compressed_bodies_that_may_hold_what_a_path_names_are_withheld_whole(encoding: str) -> None:
+    pack = zlib.compress if encoding == "deflate" else gzip.compress
+    body = pack(b'{"password":"hunter22"}')
+    assert Redaction(["password"]).body("application/json", body, encoding) == (b'"[redacted]"', True)
+    if encoding != "br":
+        harmless = pack(b'{"name":"ada"}')
+        assert Redaction(["password"]).body("application/json", harmless, encoding) == (harmless, False)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32-be"])
+def test_wide_json_is_withheld_whole_where_a_path_is_in_it(encoding: str) -> None:
+    body = '{"password":"hunter22"}'.encode(encoding)
+    assert Redaction(["password"]).json_bytes(body) == (b'"[redacted]"', True)
