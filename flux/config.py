@@ -98,11 +98,11 @@ class Config:
     redact_columns: tuple[str, ...] = ()
     """`table.column` whose values are shown as withheld."""
     redact_headers: tuple[str, ...] = ()
-    """Headers to withhold besides those whose name says that they carry a credential (`x-acme-*`), and with a `!`
-    before it, a name not to withhold.
+    """Headers to withhold besides those whose name says that they carry a credential (`x-acme-*`), and with a
+    `!` before it, a name not to withhold.
     """
     secrets: tuple[str, ...] = ()
-    """Names of environment variables that functions may read with secrets.get; all of `.env` they may anyhow."""
+    """Names of environment variables that secrets.get may read; it reads all of `.env` anyhow."""
 
     @property
     def flux_dir(self) -> Path:
@@ -181,8 +181,8 @@ def load(root: Path, environment: Mapping[str, str] | None = None, **overrides: 
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """Parse a `.env` file: `NAME=value` lines, `#` comments, optional quotes and `export`. Missing file:
-    {}.
+    """Parse a `.env` file: `NAME=value` lines, `#` comments, optional quotes and `export`. Between double
+    quotes `\\n`, `\\"` and `\\\\` are a line break, a quote and a backslash. Missing file: {}.
     """
     if not path.is_file():
         return {}
@@ -194,9 +194,14 @@ def read_env_file(path: Path) -> dict[str, str]:
         name, equals, value = line.removeprefix("export ").partition("=")
         name, value = name.strip(), value.strip()
         if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise ConfigError(f"{path}:{number}: expected NAME=value, got `{line[:40]}`.")
+            raise ConfigError(
+                f"{path}:{number}: this is no `NAME=value`.", "Put quotes around values of several lines."
+            )
         if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
+            quoted = value[0] == '"'
             value = value[1:-1]
+            if quoted:
+                value = re.sub(r"\\([n\"\\])", lambda found: "\n" if found[1] == "n" else found[1], value)
         else:
             value = re.split(r"\s+#", value, maxsplit=1)[0]
         found[name] = value

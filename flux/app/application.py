@@ -118,7 +118,15 @@ class Application:
         async with store.internal() as connection:
             self.installation = await install.install(connection)
 
-        redaction = Redaction(config.redact, config.redact_columns)
+        redaction = Redaction(config.redact, config.redact_columns, config.redact_headers)
+        self._secrets = Secrets(
+            redaction,
+            config.env_file,
+            config.environment,
+            listed=config.secrets,
+            shown=config.env,
+            master_key=config.master_key,
+        )
         collector, problems = settings(config.environment)
         attributes, more = resource_attributes(config.environment)
         self.problems = problems + more
@@ -166,7 +174,6 @@ class Application:
         self._stack.push_async_callback(fetch.close)
         self._jobs = Jobs(store)
         self._stack.push_async_callback(self._jobs.close)
-        self._secrets = Secrets(config.environment, redaction, config.master_key)
         self.database, self._fetch = database, fetch
 
         self.registry = registry = Registry(config, engines, recorder.deployed)

@@ -19,13 +19,13 @@ class Withheld:
     """Which columns are withheld.
 
     Args:
-        columns: `table.column` or `schema.table.column`.
+        columns: `table.column` or `schema.table.column`; case is ignored.
     """
 
     def __init__(self, columns: Iterable[str] = ()) -> None:
         self._columns: dict[str, set[str]] = {}
         for name in columns:
-            table, _, column = name.strip().rpartition(".")
+            table, _, column = name.strip().casefold().rpartition(".")
             if table:
                 self._columns.setdefault(table.removeprefix("public."), set()).add(column)
 
@@ -33,8 +33,8 @@ class Withheld:
         return bool(self._columns)
 
     def of(self, table: str) -> set[str]:
-        """The columns withheld in `table`."""
-        return self._columns.get(table, set())
+        """The columns withheld in `table`, lower case."""
+        return self._columns.get(table.casefold(), set())
 
     def mutations(self, mutations: list[Mutation]) -> list[Mutation]:
         """Mutations without the values; `changed` still says which columns changed."""
@@ -69,7 +69,9 @@ class Withheld:
             told,
             data_changes=self.mutations(told.data_changes),
             provenance=[
-                replace(entry, value=_hidden(entry.value)) if entry.column in self.of(entry.table) else entry
+                replace(entry, value=_hidden(entry.value))
+                if entry.column.casefold() in self.of(entry.table)
+                else entry
                 for entry in told.provenance
             ],
         )
@@ -77,7 +79,7 @@ class Withheld:
     def blame(self, table: str, columns: Blame) -> Blame:
         """A blame without the values."""
         names = self.of(table)
-        return {name: _blame(entry) if name in names else entry for name, entry in columns.items()}
+        return {name: _blame(entry) if name.casefold() in names else entry for name, entry in columns.items()}
 
 
 def _blame(entry: ColumnBlame) -> ColumnBlame:
@@ -92,7 +94,7 @@ def _blame(entry: ColumnBlame) -> ColumnBlame:
 def _without(image: Json, names: set[str]) -> Json:
     if not isinstance(image, dict):
         return image
-    return {name: _hidden(value) if name in names else value for name, value in image.items()}
+    return {name: _hidden(value) if name.casefold() in names else value for name, value in image.items()}
 
 
 def _hidden(value: Json) -> Json:

@@ -63,7 +63,7 @@ def shop(project: Project) -> None:
         "async def handler(input, ctx):\n"
         '    await ctx.db.execute("update orders set sent = true where id = $1", int(input["id"]))\n',
     )
-    project.environment["PROVIDER_TOKEN"] = SECRET
+    (project.root / ".env").write_text(f"PROVIDER_TOKEN={SECRET}\n")
     project.flux("db", "push")
 
 

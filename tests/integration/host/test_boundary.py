@@ -66,7 +66,7 @@ async def boundary(store_config: Config, tmp_path: Path) -> AsyncIterator[Bounda
                 session=user.session(execution.request_id, execution.day),
                 fetch=fetch,
                 jobs=jobs,
-                secrets=Secrets({"TOKEN": "hunter2hunter2"}, record.redaction, bytes(32)),
+                secrets=Secrets(record.redaction, {"TOKEN": "hunter2hunter2"}, master_key=bytes(32)),
                 invoke=invoke,
             )
             host = Recording(live, execution, record.context, tracer=tracer)

@@ -71,7 +71,7 @@ async def live(jobs: Jobs, database: Database) -> AsyncIterator[Live]:
         session=database,
         fetch=fetch,
         jobs=jobs,
-        secrets=Secrets({"TOKEN": "hunter2hunter2"}, Redaction([], [])),
+        secrets=Secrets(Redaction(), {"TOKEN": "hunter2hunter2"}),
         invoke=invoke,
         clock=lambda: 42,
     )
