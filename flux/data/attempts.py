@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from flux.data.values import elements
 from flux.record.call import Attempt
 
 MARK = "flux:"
@@ -55,6 +56,7 @@ class Summary(msgspec.Struct):
 
 NOTHING = Summary()
 _decoder = msgspec.json.Decoder(_Announcement)
+_row_decoder = msgspec.json.Decoder(_Row)
 
 
 def summarise(messages: Sequence[str], seq: int | None) -> Summary:
@@ -69,7 +71,7 @@ def summarise(messages: Sequence[str], seq: int | None) -> Summary:
         return NOTHING
     total = Summary(attempts=[])
     for message in messages:
-        said = _decoder.decode(message[len(MARK) :])
+        said = _read(message[len(MARK) :].encode())
         rows = [_attempt(row, seq) for row in said.a]
         if rows:
             rows[-1].cut = said.cut
@@ -82,6 +84,23 @@ def summarise(messages: Sequence[str], seq: int | None) -> Summary:
         total.snapshot = total.snapshot or said.snap or (mark.snap if mark else None)
         total.xid = total.xid or (mark.xid if mark else None)
     return total
+
+
+def _read(message: bytes) -> _Announcement:
+    """An announcement, also of rows whose images are nested deeper than Python's stack."""
+    try:
+        return _decoder.decode(message)
+    except RecursionError:
+        pass
+    members = {name: value for name, _, value in (pair.partition(b":") for pair in elements(message))}
+    rows = [elements(row) for row in elements(members.pop(b'"a"', b"[]"))]
+    said = _decoder.decode(b"{%b}" % b",".join(b"%b:%b" % member for member in members.items()))
+    for row in rows:
+        images = [msgspec.Raw(image) for image in row[5:8]]
+        shallow = _row_decoder.decode(b"[%b,null,null,null,%b]" % (b",".join(row[:5]), row[8]))
+        shallow.key, shallow.before, shallow.after = images
+        said.a.append(shallow)
+    return said
 
 
 def _attempt(row: _Row, seq: int | None) -> Attempt:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, timedelta
+from typing import TypeVar
 
 _DAY = 86_400_000_000
 _EPOCH_ORDINAL = date(2000, 1, 1).toordinal()
@@ -19,32 +20,45 @@ _DATE_INFINITY = (2**31 - 1, -(2**31))
 
 _DATE = re.compile(r"([+-]?\d{4,7})-(\d{1,2})-(\d{1,2})(\s*BC)?", re.IGNORECASE)
 _CLOCK = re.compile(
-    r"(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?\s*(Z|[+-]\d{1,2}(?::?\d{2}(?::?\d{2})?)?)?", re.I
+    r"(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d+))?)?\s*(Z|[+-]\d{1,2}(?::?\d{2}(?::?\d{2})?)?)?", re.I
 )
 _STAMP = re.compile(r"([+-]?\d{4,7}-\d{1,2}-\d{1,2})(?:[T ]+(.*?))?(\s*BC)?", re.IGNORECASE)
-_PART = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*([a-zµ]+)", re.IGNORECASE)
-_SPAN = re.compile(r"([+-])?(\d+):(\d{2})(?::(\d{2})(?:\.(\d{1,6})\d*)?)?")
+_LONG_FRACTION = re.compile(r"[.,](\d{7,})")
+_NUMBER = re.compile(r"([+-]?)(\d*)(\.\d*)?")
+_UNIT = re.compile(r"[a-zµ]+", re.IGNORECASE)
+_SPAN = re.compile(r"([+-]?)(\d+):(\d{1,2})(?::(\d{1,2}))?(\.\d*)?")
+_YEAR_MONTH = re.compile(r"([+-]?)(\d+)-(\d+)(?![\d.])")
 _ISO = re.compile(
-    r"(-)?P(?:(-?\d+)Y)?(?:(-?\d+)M)?(?:(-?\d+)W)?(?:(-?\d+)D)?"
-    r"(?:T(?:(-?\d+)H)?(?:(-?\d+)M)?(?:(-?\d+(?:\.\d+)?)S)?)?"
+    r"(-)?P(?:([^YMWDT]+)Y)?(?:([^YMWDT]+)M)?(?:([^YMWDT]+)W)?(?:([^YMWDT]+)D)?"
+    r"(?:T(?:([^HMS]+)H)?(?:([^HMS]+)M)?(?:([^HMS]+)S)?)?"
 )
-_MONTHS = {"mon": 1, "month": 1, "y": 12, "yr": 12, "year": 12, "decade": 120, "century": 1200}
-_DAYS = {"d": 1, "day": 1, "w": 7, "week": 7}
+_ISO_UNITS = ("year", "month", "week", "day", "hour", "minute", "second")
+_UNITS = {
+    "microsecond": "us usec usecs usecond useconds microsecon microsecs µs",
+    "millisecond": "ms msec msecs msecond mseconds millisecon millisecs",
+    "second": "s sec secs",
+    "minute": "m min mins",
+    "hour": "h hr hrs",
+    "day": "d",
+    "week": "w",
+    "month": "mon mons",
+    "year": "y yr yrs",
+    "decade": "dec decs",
+    "century": "c cent centuries",
+    "millennium": "mil mils millennia",
+}
+_NAMES = {word: unit for unit, others in _UNITS.items() for word in (unit, f"{unit}s", *others.split())}
 _MICROS = {
-    "h": 3_600_000_000,
-    "hr": 3_600_000_000,
     "hour": 3_600_000_000,
-    "m": 60_000_000,
-    "min": 60_000_000,
     "minute": 60_000_000,
-    "s": 1_000_000,
-    "sec": 1_000_000,
     "second": 1_000_000,
-    "ms": 1000,
     "millisecond": 1000,
-    "us": 1,
     "microsecond": 1,
 }
+_YEARS = {"year": 1, "decade": 10, "century": 100, "millennium": 1000}
+_DAYS_OF_MONTH = 30
+_N = TypeVar("_N", int, float)
+_EXPECTED = "expected an interval such as `1 day 02:00:00` or P1DT2H"
 
 
 def date_text(value: tuple[int]) -> str:
@@ -159,53 +173,122 @@ def parse_timetz(value: object) -> tuple[int, int]:
 
 
 def parse_interval(value: object) -> tuple[int, int, int]:
-    """Months, days and microseconds of `1 day 02:03:04`, `3 weeks`, `90 minutes` or ISO 8601 `P1DT2H`.
+    """Months, days and microseconds of `1 day 02:03:04`, `1.5 months`, `90 minutes`, `1-2` (years and months)
+    or ISO 8601 `P1DT2H`. A fraction goes down to smaller units as in Postgres (src/backend/utils/adt/datetime.c,
+    DecodeInterval): half a month is 15 days, half a year 6 months.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: it is none of these, or out of range.
     """
     text = _text(value, "an interval such as `1 day 02:00:00` or P1DT2H").strip()
     if text.lower() == "infinity":
         return 2**31 - 1, 2**31 - 1, 2**63 - 1
     if text.lower() == "-infinity":
         return -(2**31), -(2**31), -(2**63)
+    span = _Span()
     iso = _ISO.fullmatch(text)
     if iso and text.rstrip("T") not in {"P", "-P"}:
-        sign = -1 if iso[1] else 1
-        years, months, weeks, days, hours, minutes = (int(part or 0) for part in iso.groups()[1:7])
-        micros = hours * 3_600_000_000 + minutes * 60_000_000 + _scaled(iso[8] or "0", 1_000_000)
-        return sign * (years * 12 + months), sign * (weeks * 7 + days), sign * micros
-    months = days = micros = 0
+        for unit, part in zip(_ISO_UNITS, iso.groups()[1:], strict=True):
+            if part is not None:
+                span.add(part, unit)
+        return span.signed(-1 if iso[1] else 1)
     rest, ago = (text[:-3].rstrip(), -1) if text.lower().endswith(" ago") else (text, 1)
     found = False
-    while rest := rest.lstrip(" ,@"):
-        if span := _SPAN.match(rest):
-            part = (int(span[2]) * 3600 + int(span[3]) * 60 + int(span[4] or 0)) * 1_000_000
-            part += int((span[5] or "0").ljust(6, "0"))
-            micros += -part if span[1] == "-" else part
-            rest = rest[span.end() :]
-        elif unit := _PART.match(rest):
-            name = unit[2].lower()
-            name = {"centuries": "century", "hrs": "hr", "µs": "us"}.get(name, name)
-            if name not in _MONTHS and name not in _DAYS and name not in _MICROS:
-                name = name.removesuffix("s")
-            if name in _MONTHS:
-                months += _scaled(unit[1], _MONTHS[name])
-            elif name in _DAYS:
-                whole = _scaled(unit[1], _DAYS[name] * _DAY)
-                days += whole // _DAY if whole >= 0 else -(-whole // _DAY)
-                micros += whole % _DAY if whole >= 0 else -(-whole % _DAY)
-            elif name in _MICROS:
-                micros += _scaled(unit[1], _MICROS[name])
-            else:
-                raise ValueError(f"`{unit[2]}` is not a unit of time")
-            rest = rest[unit.end() :]
+    while rest := rest.lstrip(" ,@\t\n"):
+        if clock := _SPAN.match(rest):
+            span.add_clock(clock)
+            rest = rest[clock.end() :]
+        elif years := _YEAR_MONTH.match(rest):
+            span.months += _signed(years[1], int(years[2]) * 12 + int(years[3]))
+            rest = rest[years.end() :]
         else:
-            raise ValueError("expected an interval such as `1 day 02:00:00` or P1DT2H")
+            number = _NUMBER.match(rest)
+            if number is None or not number[0].strip("+-."):
+                raise ValueError(_EXPECTED)
+            rest = rest[number.end() :].lstrip()
+            if word := _UNIT.match(rest):
+                unit = _NAMES.get(word[0].lower(), "")
+                if not unit:
+                    raise ValueError(f"`{word[0]}` is not a unit of time")
+                rest = rest[word.end() :]
+            else:  # `1 02:00:00` has days, `90` seconds
+                unit = "day" if _SPAN.match(rest) else "second"
+                if unit == "second" and rest:
+                    raise ValueError(_EXPECTED)
+            span.add(number[0], unit)
         found = True
     if not found:
-        raise ValueError("expected an interval such as `1 day 02:00:00` or P1DT2H")
-    return ago * months, ago * days, ago * micros
+        raise ValueError(_EXPECTED)
+    return span.signed(ago)
+
+
+class _Span:
+    """An interval under construction."""
+
+    def __init__(self) -> None:
+        self.months = self.days = self.micros = 0
+
+    def add(self, text: str, unit: str) -> None:
+        """`text` (a decimal number) of a unit, its fraction spread over the smaller ones."""
+        match = _NUMBER.fullmatch(text)
+        if match is None or not text.strip("+-."):
+            raise ValueError(_EXPECTED)
+        whole = _signed(match[1], int((match[2] or "0")[-40:]))
+        if len(match[2]) > 20:
+            raise ValueError("the interval is out of range")
+        part = _signed(match[1], float(f"0{match[3] or '.0'}0"))
+        if unit in _MICROS:
+            self.micros += whole * _MICROS[unit]
+            self._fraction_of_micros(part, _MICROS[unit])
+        elif unit == "day":
+            self.days += whole
+            self._fraction_of_micros(part, _DAY)
+        elif unit == "week":
+            self.days += whole * 7
+            self._fraction_of_days(part, 7)
+        elif unit == "month":
+            self.months += whole
+            self._fraction_of_days(part, _DAYS_OF_MONTH)
+        else:
+            self.months += whole * 12 * _YEARS[unit] + round(part * _YEARS[unit] * 12)
+
+    def add_clock(self, match: re.Match[str]) -> None:
+        """`[+-]hours:minutes[:seconds]`, or `minutes:seconds.fraction`."""
+        if len(match[2]) > 15:
+            raise ValueError("the interval is out of range")
+        hours, minutes, seconds = int(match[2]), int(match[3]), int(match[4] or 0)
+        if match[5] and match[4] is None:
+            hours, minutes, seconds = 0, hours, minutes
+        if minutes > 59 or seconds > 59:
+            raise ValueError("the time of day is out of range")
+        micros = (hours * 3600 + minutes * 60 + seconds) * 1_000_000 + _fraction((match[5] or ".0")[1:])
+        self.micros += _signed(match[1], micros)
+
+    def signed(self, sign: int) -> tuple[int, int, int]:
+        """Its parts, each times `sign`."""
+        months, days, micros = sign * self.months, sign * self.days, sign * self.micros
+        if not (-(2**31) <= months < 2**31 and -(2**31) <= days < 2**31 and -(2**63) <= micros < 2**63):
+            raise ValueError("the interval is out of range")
+        return months, days, micros
+
+    def _fraction_of_days(self, part: float, days: int) -> None:
+        whole = int(part * days)
+        self.days += whole
+        self._fraction_of_micros(part * days - whole, _DAY)
+
+    def _fraction_of_micros(self, part: float, unit: int) -> None:
+        whole = int(part * unit)
+        rest = part * unit - whole
+        self.micros += whole + (1 if rest > 0.5 else -1 if rest < -0.5 else 0)
+
+
+def _signed(sign: str, number: _N) -> _N:
+    return -number if sign == "-" else number
+
+
+def _fraction(digits: str) -> int:
+    """Microseconds of a second's decimals: rounded as Postgres does, by way of a double."""
+    return int(digits.ljust(6, "0")) if len(digits) <= 6 else round(float(f"0.{digits}") * 1_000_000)
 
 
 def _stamp(micros: int, offset: str) -> str:
@@ -232,14 +315,19 @@ def _clock(micros: int) -> str:
 
 def _parse_stamp(value: object, *, keep_offset: bool) -> tuple[int]:
     text = _text(value, "a timestamp such as 2024-12-31T23:59:59Z").strip()
+    more = 0
+    short = text
+    if long := _LONG_FRACTION.search(text):  # fromisoformat cuts it
+        more = _fraction(long[1])
+        short = text[: long.start()] + text[long.end() :]
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(short)
     except ValueError:
         pass
     else:
         if moment.tzinfo is None or not keep_offset:
             moment = moment.replace(tzinfo=UTC)
-        return ((moment - _EPOCH) // timedelta(microseconds=1),)
+        return ((moment - _EPOCH) // timedelta(microseconds=1) + more,)
     if infinite := _infinite(text, _STAMP_INFINITY):
         return infinite
     match = _STAMP.fullmatch(text)
@@ -256,8 +344,7 @@ def _parse_clock(text: str) -> tuple[int, int | None]:
     if match is None:
         raise ValueError("expected a time such as 23:59:59")
     hours, minutes, seconds = int(match[1]), int(match[2]), int(match[3] or 0)
-    fraction = (match[4] or "0").ljust(9, "0")
-    micros = (hours * 3600 + minutes * 60 + seconds) * 1_000_000 + (int(fraction) + 500) // 1000
+    micros = (hours * 3600 + minutes * 60 + seconds) * 1_000_000 + _fraction(match[4] or "0")
     if minutes > 59 or seconds > 60 or micros > _DAY:
         raise ValueError("the time of day is out of range")
     zone = match[5]
@@ -305,13 +392,6 @@ def _civil(days: int) -> tuple[int, int, int]:
 
 def _infinite(text: str, infinity: tuple[int, int]) -> tuple[int] | None:
     return {"infinity": (infinity[0],), "-infinity": (infinity[1],)}.get(text.lower())
-
-
-def _scaled(number: str, unit: int) -> int:
-    """`number * unit`, rounded towards zero, without floats."""
-    whole, _, fraction = number.partition(".")
-    scaled: int = abs(int(whole)) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
-    return -scaled if number.startswith("-") else scaled
 
 
 def _text(value: object, expected: str) -> str:

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import math
 import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from datetime import time
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import asyncpg
@@ -35,7 +36,13 @@ NAMED_TYPES = frozenset({"int8", "numeric", "timestamptz", "timestamp", "date", 
 _INT8 = struct.Struct(">q")
 _FLOAT8 = struct.Struct(">d")
 _FLOAT4 = struct.Struct(">f")
-_WHOLE = re.compile(r"\s*[+-]?\d+\s*")
+_WHOLE = re.compile(r"\s*[+-]?[0-9]+\s*")
+_NUMBER = re.compile(
+    r"\s*[+-]?(?:[0-9]+\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+(?:e[+-]?[0-9]+)?|inf(?:inity)?|nan)\s*", re.I
+)
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+_DIGITS = 20
+"""More than any of Postgres' integers has."""
 _RANGE = re.compile(
     r'\s*(empty|([\[(])\s*("(?:[^"\\]|\\.|"")*"|[^,"]*),\s*("(?:[^"\\]|\\.|"")*"|[^\])"]*)([\])]))\s*', re.I
 )
@@ -43,17 +50,20 @@ _INTEGERS = frozenset({"int2", "int4", "oid", "xid", "cid", "xid8"})
 
 
 class _List(list[Any]):
-    """A JSON array that remembers its text, for a json or jsonb parameter."""
+    """A JSON array that remembers its text, for a json or jsonb parameter. `deep`: nested beyond what can be
+    taken apart; it is empty then."""
 
-    __slots__ = ("text",)
+    __slots__ = ("deep", "text")
     text: bytes
+    deep: bool
 
 
 class _Dict(dict[str, Any]):
-    """A JSON object that remembers its text."""
+    """A JSON object that remembers its text; `deep` as an array's."""
 
-    __slots__ = ("text",)
+    __slots__ = ("deep", "text")
     text: bytes
+    deep: bool
 
 
 _decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=Decimal)
@@ -61,18 +71,57 @@ _decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=Decimal)
 
 def parameter(raw: msgspec.Raw) -> Any:
     """One JSON value as a parameter: a scalar (numbers exact: int or Decimal), or a list or dict that keeps
-    its text."""
+    its text. An integer of more digits than Python reads is a Decimal. A document that is nested deeper than
+    Python's stack is kept as text alone."""
     data = bytes(raw)
-    value = _decoder.decode(data)
+    deep = False
+    try:
+        value = _decoder.decode(data)
+    except msgspec.ValidationError:  # an integer of thousands of digits
+        value, deep = _long_numbers(data)
+    except RecursionError:
+        value, deep = _unread(data), True
     if isinstance(value, list):
         array = _List(value)
-        array.text = data
+        array.text, array.deep = data, deep
         return array
     if isinstance(value, dict):
         members = _Dict(value)
-        members.text = data
+        members.text, members.deep = data, deep
         return members
     return value
+
+
+def _long_numbers(data: bytes) -> tuple[Any, bool]:
+    try:
+        return json.loads(data, parse_int=Decimal, parse_float=Decimal), False
+    except RecursionError:
+        return _unread(data), True
+
+
+def _unread(data: bytes) -> list[Any] | dict[str, Any]:
+    return [] if data.lstrip().startswith(b"[") else {}
+
+
+def elements(data: bytes) -> list[bytes]:
+    """The members of a JSON array, or the `"name": value` pairs of an object, each as its exact text, however
+    deep they are nested. `data` must be well formed."""
+    found: list[bytes] = []
+    depth = 0
+    begun = 0
+    for token in _TOKEN.finditer(data):
+        mark = token[0]
+        if mark in (b"[", b"{"):
+            depth += 1
+            if depth == 1:
+                begun = token.end()
+        elif (mark == b"," and depth == 1) or (mark in (b"]", b"}") and depth == 1):
+            if part := data[begun : token.start()].strip():
+                found.append(part)
+            begun = token.end()
+        if mark in (b"]", b"}"):
+            depth -= 1
+    return found
 
 
 def rows_json(rows: Sequence[asyncpg.Record], columns: Sequence[str], **more: object) -> bytes:
@@ -118,7 +167,9 @@ class Unfit(ValueError):
 def needs_coercion(values: Sequence[Any]) -> bool:
     """There is a fraction among them, which asyncpg would cut to fit an integer, or an array that may hold
     one."""
-    return any(isinstance(value, Decimal | _List) for value in values)
+    return any(
+        isinstance(value, Decimal | _List) or (isinstance(value, _Dict) and value.deep) for value in values
+    )
 
 
 def coerce(values: Sequence[Any], types: Sequence[Any]) -> list[Any]:
@@ -140,10 +191,16 @@ def coerce(values: Sequence[Any], types: Sequence[Any]) -> list[Any]:
             coerced[at] = _coerced(value, kind.name.removesuffix("[]"), kind.kind)
         except ValueError as error:
             raise Unfit(at + 1, str(error)) from None
+        except RecursionError:
+            raise Unfit(at + 1, "it is nested too deeply") from None
     return coerced
 
 
 def _coerced(value: Any, name: str, kind: str) -> Any:
+    if isinstance(value, _List | _Dict) and value.deep:
+        if name in {"json", "jsonb"} and kind != "array":
+            return value
+        raise ValueError("it is nested too deeply")
     if name.strip("_") in {"json", "jsonb"}:
         # Each element is one document, arrays too: bytes, so that asyncpg takes none for another dimension.
         many = isinstance(value, list) and kind == "array"
@@ -191,10 +248,14 @@ def _bound(text: str, name: str) -> Any:
 
 def _whole_or_same(value: Any) -> Any:
     if isinstance(value, str) and _WHOLE.fullmatch(value):
+        if len(value.strip().lstrip("+-0")) > _DIGITS:
+            raise ValueError("the number is out of range")
         return int(value)
     if isinstance(value, Decimal):
-        if value != value.to_integral_value():
+        if not value.is_finite() or value != value.to_integral_value():
             raise ValueError("expected a whole number")
+        if value.adjusted() >= _DIGITS:  # int() would write out 1e99999999
+            raise ValueError("the number is out of range")
         return int(value)
     return value
 
@@ -277,21 +338,17 @@ def _float_writer(form: struct.Struct) -> Callable[[object], bytes]:
     def write(value: object) -> bytes:
         if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
             raise ValueError("expected a number")
+        if isinstance(value, str) and not _NUMBER.fullmatch(value):
+            raise ValueError("expected a number")
         try:
-            return form.pack(float(value))
+            number = float(value)
+            if math.isinf(number) and Decimal(value).is_finite():
+                raise ValueError("the number is out of range for a float")
+            return form.pack(number)
         except OverflowError as error:
             raise ValueError("the number is out of range for a float") from error
 
     return write
-
-
-def _write_numeric(value: object) -> Decimal:
-    if isinstance(value, bool) or not isinstance(value, int | str | Decimal | float):
-        raise ValueError("expected a number or a decimal string")
-    try:
-        return Decimal(value.strip() if isinstance(value, str) else value)
-    except InvalidOperation as error:
-        raise ValueError("expected a number or a decimal string") from error
 
 
 def _bytea_json(data: bytes) -> dict[str, str]:

@@ -136,3 +136,28 @@ async def test_rows_captured_for_somebody_else_are_reported(
     await guest.rows("insert into users (name) values ('forged')", tx=tx)
     assert "changed flux.ctx" in caplog.text
     await guest.ask("db.rollback", tx)
+
+
+@pytest.mark.parametrize("depth", [900, 990, 1100, 4000])
+@pytest.mark.parametrize("in_transaction", [False, True])
+async def test_jsonb_of_any_depth_is_written_read_and_announced(
+    captured: UserDatabase, admin: asyncpg.Connection, today: str, depth: int, in_transaction: bool
+) -> None:
+    """Deeper than Python's stack: the statement commits, so nothing that reads its answer may fail."""
+    guest = Guest(captured.session(REQUEST, today))
+    document = '{"a": ' * depth + '"]} [{"' + "}" * depth
+    text = (
+        "insert into users (name, data) values ('deep',"
+        f"""(repeat('{{"a": ', {depth}) || '"]}} [{{"' || repeat('}}', {depth}))::jsonb) returning data"""
+    )
+    tx = await guest.begin() if in_transaction else None
+    outcome = await guest.outcome("db.sql", tx, text=text, params=[])
+    assert outcome.error is None
+    assert document.encode() in (outcome.result or b"")
+    [attempt] = outcome.attempts
+    assert (attempt.table, attempt.op, attempt.before) == ("users", "INSERT", None)
+    assert document.encode() in (attempt.after or b"")
+    assert (outcome.first_n, outcome.last_n) == (attempt.n, attempt.n)
+    if tx is not None:
+        await guest.ask("db.commit", tx)
+    assert await admin.fetchval("select xid::text from flux.mutations") == str(attempt.xid)

@@ -197,3 +197,81 @@ async def test_records_and_nested_rows_are_json(guest: Guest) -> None:
     outcome = await guest.outcome("db.sql", text="select row(1::int8, 'a') as r, array[row(1, 2)] as a")
     assert outcome.result is not None
     assert orjson.loads(outcome.result)["rows"] == [{"r": ["1", "a"], "a": [[1, 2]]}]
+
+
+INTERVALS = [
+    "1.5 months", "-1.5 months", "0.5 years", "-2.75 years", "1.55 years", "1.5 weeks", "0.1 decade",
+    "0.01 century", "0.001 millennium", "1.23456789 days", "-0.3 days", "2.5 hours", "0.0000005 s",
+    "0.0000015 s", "1.9999999 s", "1 day 02:03:04.1234567", "-00:00:00.9999999", "12:34.5", "1 2:03:04",
+    "1-2", "-1-2", "1-2 3 4:05:06", "90", "90.5", ".5 day", "1. day", "@ 1 year 2 mons ago", "1d12h", "3h5m",
+    "5 msec", "7 usecs", "2 mils", "P1.5M", "P0.5Y", "P-1.5W", "P1.5D", "PT1.5H", "PT0.1234567S", "P1Y-2M3DT-4H",
+    "1.1 months 1.1 days 1.1 hours", "33.33 months", "99.99 years", "1 week 1.5 days ago", "-1.5 days 02:00",
+]  # fmt: skip
+MOMENTS = [
+    "2024-01-01T00:00:00.1234567Z", "2024-01-01T00:00:00.123456499Z", "2024-01-01T00:00:00.1234565Z",
+    "2024-12-31T23:59:59.9999999Z", "2024-01-01T00:00:00.999999999+05:30", "1999-12-31 23:59:59.99999949-08",
+    "10000-01-01 00:00:00.12345678+00", "2024-01-01T00:00:00.0000005Z", "2024-01-01T00:00:00.0000015Z",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pg_type", "texts"),
+    [
+        ("interval", INTERVALS),
+        ("timestamptz", MOMENTS),
+        ("timestamp", MOMENTS),
+        ("time", ["23:59:59.9999999", "01:02:03.1234565", "01:02:03.123456789"]),
+        ("timetz", ["01:02:03.123456789+02"]),
+    ],
+)
+async def test_a_parameter_is_read_as_postgres_reads_the_same_text(
+    guest: Guest, pg_type: str, texts: list[str]
+) -> None:
+    sql = f"SELECT $1::text::{pg_type}::text AS theirs, $2::{pg_type}::text AS ours"
+    found = {text: (await guest.rows(sql, text, text))[0] for text in texts}
+    assert {text: row["ours"] for text, row in found.items()} == {
+        text: row["theirs"] for text, row in found.items()
+    }
+
+
+async def test_a_number_of_five_thousand_digits_goes_both_ways(
+    guest: Guest, admin: asyncpg.Connection
+) -> None:
+    digits = b"9" * 5000
+    text = "select $1::numeric as n, $2::jsonb as j, $3::numeric[] as l, $4::jsonb as k"
+    params = b",".join((digits, digits, b"[%b]" % digits, b'{"a": [%b]}' % digits))
+    arguments = b'{"text":"%b","params":[%b]}' % (text.encode(), params)
+    outcome = await guest.session.perform(HostCall("db.sql", arguments, 90))
+    assert outcome.error is None
+    assert outcome.result is not None
+    assert outcome.result.count(digits) == 4
+
+
+@pytest.mark.parametrize(
+    ("pg_type", "json"),
+    [
+        ("int8", b"9" * 5000),
+        ("int8", b'"%b"' % (b"9" * 5000)),
+        ("int4", b"1e99999999999"),
+        ("int4[]", b"[1e99999999999]"),
+        ("numeric", b"1e99999999999"),
+        ("numeric", b"1e-99999999999"),
+        ("float8", b"1e400"),
+        ("float8", b'"1_000"'),
+        ("text[]", b"[" * 900 + b"]" * 900),
+        ("int4", b"[" * 900 + b"]" * 900),
+        ("interval", b'"9999999999 years"'),
+        ("interval", b'"%b days"' % (b"9" * 5000)),
+        ("timestamptz", b'"9999999-01-01"'),
+        ("date", b'"9999999-01-01"'),
+    ],
+)
+async def test_what_no_value_can_be_is_refused_by_name(guest: Guest, pg_type: str, json: bytes) -> None:
+    """At once: nothing of it is written out, and the connection goes on."""
+    arguments = b'{"text":"select $1::%b","params":[%b]}' % (pg_type.encode(), json)
+    outcome = await guest.session.perform(HostCall("db.sql", arguments, 90))
+    assert outcome.error is not None
+    assert outcome.error.type == "invalid_parameter"
+    assert outcome.error.message.startswith("Parameter $1 can't be sent as ")
+    assert len(outcome.error.message) < 200
+    assert await guest.rows("select 1 as one") == [{"one": 1}]
