@@ -150,7 +150,10 @@ def _patience(config: Config) -> Patience:
 
 
 async def _apply_schema(app: Application, audience: Audience) -> list[str]:
-    report = await push_files(app.config, app.store)
+    def slow(message: str) -> None:
+        audience.trouble(message, "Nothing is served before it is over. Ctrl-C ends it and undoes its file.")
+
+    report = await push_files(app.config, app.store, slow=slow)
     if report.applied:
         app.database.schema_changed()
     audience.schema(report.applied, report.drifted)

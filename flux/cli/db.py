@@ -16,6 +16,12 @@ def db() -> None:
     """The project's database: schema files."""
 
 
+def _say(message: str) -> None:
+    from flux.cli.render.safe import safe
+
+    click.echo(safe(message), err=True)
+
+
 @db.command()
 @click.option("--dry-run", is_flag=True, help="List what would be applied, change nothing.")
 @json_option
@@ -24,7 +30,7 @@ def push(dry_run: bool, as_json: bool) -> None:
     """Apply the files of schema/ that have not been applied yet, in the order of their names."""
     from flux.app.schema import push_project
 
-    report = asdict(run(push_project(project_config(), dry_run=dry_run)))
+    report = asdict(run(push_project(project_config(), dry_run=dry_run, slow=_say)))
     if as_json:
         print_json(report)
         return

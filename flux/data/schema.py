@@ -10,6 +10,8 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
+from itertools import pairwise
 from pathlib import Path
 
 from flux.errors import StoreError
@@ -23,10 +25,14 @@ _TOKEN = re.compile(
   | (?P<name>"(?:[^"]|"")*")
   | (?P<dollar>(?<![\w$])\$(?P<tag>[A-Za-z_\x80-\U0010ffff][\w]*)?\$)
   | (?P<word>[A-Za-z_][\w$]*)
+  | (?P<meta>^[ \t]*\\[^\n]*)
+  | (?P<bracket>[()])
   | (?P<end>;)
     """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
+_REST_OF_LINE = re.compile(r"[ \t]*(?:--[^\n]*)?\r?(?:\n|$)")
+_END_OF_DATA = re.compile(r"^\\\.\r?$", re.MULTILINE)
 _ATOMIC = re.compile(r"\bBEGIN\s+ATOMIC\b", re.IGNORECASE)
 
 
@@ -39,12 +45,27 @@ class SchemaFile:
     sha256: str
 
 
+class Stream(Enum):
+    """What a COPY talks to besides the server's own files."""
+
+    IN = "from stdin"
+    OUT = "to stdout"
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One SQL statement of a file and the 1-based line it begins on."""
+    """One SQL statement of a file and the 1-based line it begins on.
+
+    `stream` is set of `COPY .. FROM stdin` and `COPY .. TO stdout`. `data` holds the lines that follow the
+    former, up to `\\.`, and `data_line` says where they begin. `meta`: not SQL but a command of psql's.
+    """
 
     text: str
     line: int
+    stream: Stream | None = None
+    data: str = ""
+    data_line: int = 0
+    meta: bool = False
 
 
 def read(folder: Path) -> list[SchemaFile]:
@@ -67,11 +88,16 @@ def read(folder: Path) -> list[SchemaFile]:
 
 
 def statements(text: str) -> Iterator[Statement]:
-    """The statements of SQL text, split at semicolons outside of quotes, comments and BEGIN ATOMIC bodies."""
+    """The statements of SQL text, split at semicolons outside of quotes, comments and BEGIN ATOMIC bodies.
+
+    As in a dump, `COPY .. FROM stdin;` takes the lines after it with it, and lines of psql's (`\\connect`)
+    stand alone.
+    """
     start = position = 0
     depth = 0
     begun: int | None = None
     atomic = False
+    words: list[str] = []
     while (match := _TOKEN.search(text, position)) is not None:
         kind = match.lastgroup if match.lastgroup != "tag" else "dollar"
         if begun is None:
@@ -83,13 +109,21 @@ def statements(text: str) -> Iterator[Statement]:
             if begun is None:
                 start = position
             continue
+        if kind == "meta":
+            if begun is None:
+                yield Statement(match[0].strip(), _line(text, match.start()), meta=True)
+                start = position
+            continue
         if begun is None and kind != "end":
             begun = match.start()
         if kind == "dollar":
             close = text.find(match[0], match.end())
             position = len(text) if close < 0 else close + len(match[0])
+        elif kind == "bracket":
+            words.append(match[0])
         elif kind == "word":
             word = match[0].upper()
+            words.append(word)
             if word == "BEGIN" and _ATOMIC.match(text, match.start()):
                 atomic, depth = True, 1
             elif atomic and word == "CASE":
@@ -99,12 +133,42 @@ def statements(text: str) -> Iterator[Statement]:
                 atomic = depth > 0
         elif kind == "end" and not atomic:
             if begun is not None:
-                yield Statement(text[begun : match.start()], _line(text, begun))
-            start, begun = match.end(), None
+                said, line, stream = text[begun : match.start()], _line(text, begun), _stream(words)
+                if stream is Stream.IN:
+                    first, last, position = _data(text, position)
+                    yield Statement(said, line, stream, text[first:last], _line(text, first))
+                else:
+                    yield Statement(said, line, stream)
+            start, begun, words = position, None, []
     if begun is None:
         begun = _first_code(text, max(start, position), len(text))
     if begun is not None and text[begun:].strip():
-        yield Statement(text[begun:], _line(text, begun))
+        yield Statement(text[begun:], _line(text, begun), _stream(words))
+
+
+def _stream(words: list[str]) -> Stream | None:
+    """Whether a statement of these words and brackets is a COPY that talks to its client."""
+    if words[:1] != ["COPY"]:
+        return None
+    depth = 0
+    for word, following in pairwise(words):
+        depth += (word == "(") - (word == ")")
+        if depth == 0 and word == "FROM" and following == "STDIN":
+            return Stream.IN
+        if depth == 0 and word == "TO" and following == "STDOUT":
+            return Stream.OUT
+    return None
+
+
+def _data(text: str, position: int) -> tuple[int, int, int]:
+    """Where the lines of data behind a `COPY .. FROM stdin;` begin and end, and where SQL goes on."""
+    line = _REST_OF_LINE.match(text, position)
+    if line is None:  # SQL on the same line: no data
+        return position, position, position
+    end = _END_OF_DATA.search(text, line.end())
+    if end is None:
+        return line.end(), len(text), len(text)
+    return line.end(), end.start(), end.end()
 
 
 def _first_code(text: str, start: int, end: int) -> int | None:

@@ -6,15 +6,18 @@ and then edited is drift: it is reported, never applied again.
 
 from __future__ import annotations
 
+import io
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
 from flux.data.install import Connection, install
-from flux.data.schema import SchemaFile, Statement, read, statements
+from flux.data.schema import SchemaFile, Statement, Stream, read, statements
 from flux.errors import StoreError
 from flux.store.sql import Queries
 
@@ -22,6 +25,11 @@ LOCK = 0x666C7578_73636865
 """Key of the advisory lock that schema files are applied under: `fluxsche` in ASCII."""
 
 _Q = Queries("flux.data")
+_IGNORED = ("\\restrict", "\\unrestrict")
+"""Lines of pg_dump's that keep psql from running commands out of a dump. Nothing here runs those."""
+_SETTINGS = "SET SESSION AUTHORIZATION DEFAULT; RESET ALL"
+"""A file's settings end with it: a dump empties the search_path."""
+_IN_COPY = re.compile(r"^COPY .*, line (\d+)", re.MULTILINE)
 _ENDS = re.compile(r"(?:commit|end|rollback(?!\s+to)|abort|prepare\s+transaction)\b", re.IGNORECASE)
 
 
@@ -75,7 +83,9 @@ async def plan(connection: Connection, schema_dir: Path) -> Plan:
     return Plan([file for name, file in files.items() if name not in applied], drifted)
 
 
-async def apply(connection: Connection, schema_dir: Path) -> list[str]:
+async def apply(
+    connection: Connection, schema_dir: Path, *, doing: Callable[[str], None] | None = None
+) -> list[str]:
     """Apply the pending files, each in a transaction of its own, and capture what they make.
 
     Drift stops nothing: the pending files are new ones. Safe from several processes at once.
@@ -83,6 +93,7 @@ async def apply(connection: Connection, schema_dir: Path) -> list[str]:
     Args:
         connection: of the owner, in no transaction.
         schema_dir: the project's `schema/`.
+        doing: is told what is begun: `schema/1.sql:3`, or what it waits for.
 
     Returns:
         Names of the files applied by this call, in order.
@@ -92,35 +103,45 @@ async def apply(connection: Connection, schema_dir: Path) -> list[str]:
             stay applied.
     """
     applied: list[str] = []
+    doing = doing or _nobody
+    doing("another process that applies schema files")
     await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
     try:
         pending = (await plan(connection, schema_dir)).pending
         if pending:
+            doing("putting up capture")
             # The event triggers first: rows that a file puts into the tables it makes are changes, too.
             await install(connection)
         for file in pending:
-            await _apply_file(connection, file)
+            await _apply_file(connection, file, doing)
             applied.append(file.name)
     finally:
         await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
         if applied:
+            doing("putting up capture")
             await install(connection)
     return applied
 
 
-async def _apply_file(connection: Connection, file: SchemaFile) -> None:
+def _nobody(doing: str) -> None:
+    """Is told nothing."""
+
+
+async def _apply_file(connection: Connection, file: SchemaFile, doing: Callable[[str], None]) -> None:
     transaction = connection.transaction()
     await transaction.start()
     statement = Statement("", 1)
     try:
         for statement in statements(file.text):
+            doing(f"schema/{file.name}:{statement.line}")
             if _ENDS.match(statement.text):
                 raise SchemaError(
                     f"schema/{file.name}:{statement.line}: this ends the transaction of its file.",
                     "Take it out: each file is applied in a transaction of its own.",
                 )
-            await connection.execute(statement.text)
+            await _run(connection, file, statement)
         statement = Statement("", statement.line)
+        await connection.execute(_SETTINGS)
         await connection.execute(_Q.keep_file, file.name, file.sha256, file.text)
         await transaction.commit()
     except BaseException as error:
@@ -131,10 +152,33 @@ async def _apply_file(connection: Connection, file: SchemaFile) -> None:
         raise
 
 
+async def _run(connection: Connection, file: SchemaFile, statement: Statement) -> None:
+    where = f"schema/{file.name}:{statement.line}"
+    if statement.meta:
+        command = statement.text.split()[0]
+        if command not in _IGNORED:
+            raise SchemaError(
+                f"{where}: `{command}` is a command of psql's, which is no SQL.",
+                "Take it out; what it does has to be said in SQL.",
+            )
+    elif statement.stream is Stream.OUT:
+        raise SchemaError(
+            f"{where}: COPY .. TO stdout has nobody to read it here.",
+            "Take it out, or copy to a file or a table.",
+        )
+    elif statement.stream is Stream.IN:
+        inside: Any = connection
+        await inside._copy_in(statement.text, io.BytesIO(statement.data.encode()), None)
+    else:
+        await connection.execute(statement.text)
+
+
 def _failure(file: SchemaFile, statement: Statement, error: asyncpg.PostgresError) -> SchemaError:
     line = statement.line
     position = getattr(error, "position", None)
-    if position and statement.text:
+    if statement.stream is Stream.IN and (row := _IN_COPY.search(getattr(error, "context", None) or "")):
+        line = statement.data_line + int(row[1]) - 1
+    elif position and statement.text:
         line += statement.text.count("\n", 0, int(position) - 1)
     said = [str(getattr(error, "message", None) or error)]
     if detail := getattr(error, "detail", None):

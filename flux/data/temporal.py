@@ -174,8 +174,10 @@ def parse_timetz(value: object) -> tuple[int, int]:
 
 def parse_interval(value: object) -> tuple[int, int, int]:
     """Months, days and microseconds of `1 day 02:03:04`, `1.5 months`, `90 minutes`, `1-2` (years and months)
-    or ISO 8601 `P1DT2H`. A fraction goes down to smaller units as in Postgres (src/backend/utils/adt/datetime.c,
-    DecodeInterval): half a month is 15 days, half a year 6 months.
+    or ISO 8601 `P1DT2H`.
+
+    A fraction goes down to smaller units as in Postgres (DecodeInterval, datetime.c): half a month is 15
+    days, half a year 6 months.
 
     Raises:
         ValueError: it is none of these, or out of range.

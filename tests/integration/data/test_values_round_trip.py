@@ -204,8 +204,9 @@ INTERVALS = [
     "0.01 century", "0.001 millennium", "1.23456789 days", "-0.3 days", "2.5 hours", "0.0000005 s",
     "0.0000015 s", "1.9999999 s", "1 day 02:03:04.1234567", "-00:00:00.9999999", "12:34.5", "1 2:03:04",
     "1-2", "-1-2", "1-2 3 4:05:06", "90", "90.5", ".5 day", "1. day", "@ 1 year 2 mons ago", "1d12h", "3h5m",
-    "5 msec", "7 usecs", "2 mils", "P1.5M", "P0.5Y", "P-1.5W", "P1.5D", "PT1.5H", "PT0.1234567S", "P1Y-2M3DT-4H",
-    "1.1 months 1.1 days 1.1 hours", "33.33 months", "99.99 years", "1 week 1.5 days ago", "-1.5 days 02:00",
+    "5 msec", "7 usecs", "2 mils", "P1.5M", "P0.5Y", "P-1.5W", "P1.5D", "PT1.5H", "PT0.1234567S",
+    "P1Y-2M3DT-4H", "1.1 months 1.1 days 1.1 hours", "33.33 months", "99.99 years", "1 week 1.5 days ago",
+    "-1.5 days 02:00",
 ]  # fmt: skip
 MOMENTS = [
     "2024-01-01T00:00:00.1234567Z", "2024-01-01T00:00:00.123456499Z", "2024-01-01T00:00:00.1234565Z",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import asyncpg
@@ -76,3 +77,82 @@ async def test_rows_of_the_first_push_on_a_new_database_are_captured(
         assert await Owner(connection).brief() == [("t", "INSERT", None, {"id": 1})]
     finally:
         await connection.close()
+
+
+DUMP = r"""--
+-- PostgreSQL database dump
+--
+
+\restrict Xy12AbCd
+
+SET statement_timeout = 0;
+SELECT pg_catalog.set_config('search_path', '', false);
+
+CREATE TABLE public.lookup (
+    id integer NOT NULL,
+    name text
+);
+
+COPY public.lookup (id, name) FROM stdin;
+1	one; two
+2	it's "quoted" -- no comment
+3	\N
+\.
+
+
+COPY public.lookup FROM stdin (FORMAT csv, HEADER);
+id,name
+4,"a;b"
+\.
+ALTER TABLE ONLY public.lookup ADD CONSTRAINT lookup_pkey PRIMARY KEY (id);
+
+\unrestrict Xy12AbCd
+"""
+
+
+async def test_a_dump_with_its_data_is_applied_and_captured(owner: Owner, tmp_path: Path) -> None:
+    (tmp_path / "1_dump.sql").write_text(DUMP)
+    (tmp_path / "2.sql").write_text(
+        "CREATE TABLE after (id int); INSERT INTO after SELECT count(*) FROM lookup"
+    )
+    assert await apply(owner.connection, tmp_path) == ["1_dump.sql", "2.sql"]
+    rows = [after for table, _, _, after in await owner.brief() if table == "lookup"]
+    assert rows == [
+        {"id": 1, "name": "one; two"},
+        {"id": 2, "name": 'it\'s "quoted" -- no comment'},
+        {"id": 3, "name": None},
+        {"id": 4, "name": "a;b"},
+    ]
+    assert await owner.connection.fetchval("SELECT id FROM after") == 4
+    assert await owner.connection.fetchval("SHOW statement_timeout") == "0"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("CREATE TABLE t (id int);\nCOPY t FROM stdin;\n1\nx\n\\.\n", 4, "invalid input syntax"),
+        ("CREATE TABLE t (id int);\nCOPY t FROM stdin;\n1\t2\n\\.\n", 3, "extra data"),
+        ("CREATE TABLE t (id int);\nCOPY t (id) TO STDOUT;\n", 2, "nobody to read it"),
+        ("CREATE TABLE t (id int);\nCOPY (SELECT 1 AS stdin) TO stdout;\n", 2, "nobody to read it"),
+        ("CREATE TABLE t (id int);\n\\connect other\n", 2, r"`\connect` is a command of psql's"),
+        ("CREATE TABLE t (id int);\nCOPY nowhere FROM stdin;\n1\n\\.\n", 2, "does not exist"),
+        ("CREATE TABLE t (id int);\nCREATE TABLE u (a int) \\g\n", 2, "syntax error"),
+    ],
+)
+async def test_a_copy_or_a_command_that_fails_names_file_and_line_and_hangs_nothing(
+    owner: Owner, tmp_path: Path, text: str, line: int, words: str
+) -> None:
+    (tmp_path / "1.sql").write_text(text)
+    async with asyncio.timeout(20):
+        with pytest.raises(SchemaError) as caught:
+            await apply(owner.connection, tmp_path)
+    assert caught.value.message.startswith(f"schema/1.sql:{line}: ")
+    assert words in caught.value.message
+    assert await owner.connection.fetchval("SELECT to_regclass('public.t')") is None
+
+
+async def test_an_unended_copy_takes_the_rest_of_its_file(owner: Owner, tmp_path: Path) -> None:
+    (tmp_path / "1.sql").write_text("CREATE TABLE t (id int); COPY t FROM stdin;\n1\n2")
+    (tmp_path / "2.sql").write_text("COPY t FROM STDIN")
+    assert await apply(owner.connection, tmp_path) == ["1.sql", "2.sql"]
+    assert await owner.connection.fetchval("SELECT count(*) FROM t") == 2
