@@ -69,26 +69,51 @@ class PushOptions(msgspec.Struct, rename="camel"):
         return None if self.delay is None else int(self.delay)
 
 
-class Push(msgspec.Struct):
+class Named(msgspec.Struct):
+    """Arguments that say which of several things is meant."""
+
+    @property
+    def names(self) -> str:
+        """The texts that say so. Two that differ must not be read alike."""
+        raise NotImplementedError
+
+
+class Push(Named):
     """Arguments of `queue.push`. `payload` is exact JSON."""
 
     name: Name
     payload: Raw = Raw(b"null")
     options: PushOptions | None = None
 
+    @property
+    def names(self) -> str:
+        """The function, and the key that makes a second push a duplicate."""
+        key = None if self.options is None else self.options.idempotency_key
+        return self.name if key is None else self.name + key
 
-class Invoke(msgspec.Struct):
+
+class Invoke(Named):
     """Arguments of `invoke`. `payload` is exact JSON."""
 
     name: Name
     payload: Raw = Raw(b"null")
 
+    @property
+    def names(self) -> str:
+        """The function."""
+        return self.name
 
-class Secret(msgspec.Struct):
+
+class Secret(Named):
     """Arguments of `secrets.get`; a null fallback is none."""
 
     key: Name
     fallback: str | None = None
+
+    @property
+    def names(self) -> str:
+        """The secret."""
+        return self.key
 
 
 class Sleep(msgspec.Struct):

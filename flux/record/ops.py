@@ -112,8 +112,8 @@ class InvalidArguments(Exception):
 def asked(call: HostCall, kind: type[T]) -> T:
     """The call's arguments, read once: the operation's struct, which is of this `kind`.
 
-    Half a surrogate pair, which JavaScript's strings can hold, is read as U+FFFD (`Op.whole`: refused);
-    exact JSON in them stays as it was written.
+    Half a surrogate pair, which JavaScript's strings can hold, is read as U+FFFD. In names and keys, and in
+    all of an `Op.whole`, it is refused. Exact JSON stays as it was written.
 
     Raises:
         InvalidArguments: they are not JSON, or not what the operation takes.
@@ -163,10 +163,17 @@ def _read(call: HostCall) -> msgspec.Struct:
     try:
         if op.whole:
             return _whole(decoder, call.arguments)
-        return half_pairs.decode(decoder, call.arguments)
+        found = half_pairs.decode(decoder, call.arguments)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         reason = HALF if op.whole and half_pairs.stand_in(call.arguments) else error
         raise InvalidArguments(f"{call.op}: {reason}") from error
+    if (
+        isinstance(found, arguments.Named)
+        and half_pairs.READ_AS in found.names
+        and half_pairs.stand_in(call.arguments)
+    ):
+        raise InvalidArguments(f"{call.op}: half a surrogate pair stands in a name or a key")
+    return found
 
 
 def _whole(decoder: msgspec.json.Decoder[msgspec.Struct], data: bytes) -> msgspec.Struct:

@@ -23,8 +23,23 @@ def test_a_payload_is_kept_as_it_was_written() -> None:
 
 def test_halves_of_surrogate_pairs_in_a_payload_are_kept_as_they_were_written() -> None:
     payload = rb'["\udfff\\u0000",{"x\ud800\ud800\udc00":"\uD83D"}]'
-    push = asked(call("queue.push", rb'{"name":"a\ud800","payload":' + payload + b"}"), PUSH)
-    assert (push.name, bytes(push.payload)) == ("a\ufffd", payload)
+    push = asked(call("queue.push", b'{"name":"a","payload":' + payload + b"}"), PUSH)
+    assert (push.name, bytes(push.payload)) == ("a", payload)
+
+
+@pytest.mark.parametrize(
+    ("op", "given"),
+    [
+        ("queue.push", rb'{"name":"a","options":{"idempotencyKey":"n\ud83d"}}'),
+        ("queue.push", rb'{"name":"a\ud83d"}'),
+        ("invoke", rb'{"name":"\udc00a"}'),
+        ("secrets.get", rb'{"key":"K\ud83d"}'),
+    ],
+)
+def test_half_a_surrogate_pair_in_a_name_or_key_is_refused(op: str, given: bytes) -> None:
+    """Two keys that differ in it would be read alike: the second push would be a duplicate of the first."""
+    with pytest.raises(InvalidArguments, match=f"^{op}: half a surrogate pair stands in a name or a key"):
+        ops.check(call(op, given))
 
 
 def test_arguments_nested_too_deeply_are_refused() -> None:
