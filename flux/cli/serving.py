@@ -14,7 +14,7 @@ import click
 
 from flux.app.application import Application
 from flux.errors import FluxError, FunctionError
-from flux.gateway.listing import curl
+from flux.gateway.listing import curl, first
 from flux.runtime.functions import Problem
 from flux.runtime.registry import Change
 from flux.runtime.request import Request, Result
@@ -54,10 +54,9 @@ class Printer:
         _print(
             f"  Serving on {click.style(url, fg='cyan', underline=True)} {_dim(f'ready in {elapsed:.0f} ms')}"
         )
-        if served:
-            first = next((f for f in served if "GET" in f.methods and "{" not in f.route), served[0])
+        if (tried := first(app.registry)) is not None:
             _print()
-            _print(f"  try   {curl(app.config, first.methods[0], first.route)}")
+            _print(f"  try   {curl(app.config, tried)}")
             _print(f"  then  {flux_command()} trace last")
         _print()
 

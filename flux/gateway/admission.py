@@ -65,10 +65,16 @@ class Admission:
         if isinstance(found, NotAllowed):
             allowed = ", ".join(found.allowed)
             message = f"{path} takes {allowed}, not {method}."
-            if self._config.dev:
-                message += f" Try: {listing.curl(self._config, found.allowed[0], path)}"
+            if self._config.dev and (line := self._line(found.allowed[0], raw)):
+                message += f" Try: {line}"
             return Refused(405, Failure(type="MethodNotAllowed", message=message), allowed)
         return found
+
+    def _line(self, method: str, raw: str) -> str | None:
+        """How the path is called as it may be."""
+        match = self._registry.routes.match(method, raw)
+        served = None if match is None or match.function is None else self._registry.get(match.function)
+        return None if served is None else listing.curl(self._config, served, method, raw)
 
     def template(self, function: str) -> str | None:
         """The route of a function, as it was written."""

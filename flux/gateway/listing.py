@@ -4,8 +4,12 @@ do not load.
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import orjson
 from jinja2 import Environment, PackageLoader
@@ -15,15 +19,55 @@ from flux.config import Config
 from flux.errors import FunctionError
 from flux.runtime.registry import Registry, Served
 
+_PARAMETER = re.compile(r"\{(\w+)\}")
 _PAGES = Environment(loader=PackageLoader("flux.gateway", "."), autoescape=True)
 
 
-def curl(config: Config, method: str, path: str) -> str:
-    """The command line that calls `path`."""
+def curl(config: Config, served: Served, method: str | None = None, path: str | None = None) -> str:
+    """The command line that calls a function, with its flux.json's `example` as input.
+
+    Args:
+        method: one of the function's; by default its first.
+        path: that was asked for; by default the function's route, parameters taken from the example.
+    """
+    example = served.deployment.config.get("example")
+    rest = dict(example) if isinstance(example, dict) else {}
+    if path is None:
+        path = _PARAMETER.sub(lambda name: _segment(rest.pop(name[1], 1)), served.route)
+    method = method or served.methods[0]
     url = base_url(config.host, config.port) + path
-    if method == "GET":
-        return f"curl '{url}'" if "?" in url else f"curl {url}"
-    return f"curl -X {method} {url} -H 'content-type: application/json' -d '{{}}'"
+    if method in ("GET", "HEAD"):
+        query = urlencode({name: _text(value) for name, value in rest.items()})
+        return f"curl {'-I ' if method == 'HEAD' else ''}{shlex.quote(f'{url}?{query}' if query else url)}"
+    body = rest if isinstance(example, dict) or example is None else example
+    text = json.dumps(body, ensure_ascii=False)
+    return f"curl -X {method} {shlex.quote(url)} -H 'content-type: application/json' -d {shlex.quote(text)}"
+
+
+def first(registry: Registry) -> Served | None:
+    """The function to try first: one that needs no input, else one that has an example of it."""
+    served = [one for one in registry.functions.values() if one.failure is None]
+    for wanted in (_needs_nothing, _has_example):
+        found = next((one for one in served if wanted(one)), None)
+        if found is not None:
+            return found
+    return served[0] if served else None
+
+
+def _needs_nothing(served: Served) -> bool:
+    return "GET" in served.methods and "{" not in served.route
+
+
+def _has_example(served: Served) -> bool:
+    return "example" in served.deployment.config
+
+
+def _segment(value: Any) -> str:
+    return quote(_text(value), safe="")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def describe(registry: Registry, config: Config) -> dict[str, Any]:
@@ -37,7 +81,7 @@ def describe(registry: Registry, config: Config) -> dict[str, Any]:
                 "route": served.route,
                 "runtime": served.deployment.runtime,
                 "deployment": served.deployment.id,
-                "curl": curl(config, served.methods[0], served.route),
+                "curl": curl(config, served),
                 "error": _error(served),
             }
             for served in registry.functions.values()

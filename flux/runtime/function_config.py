@@ -221,6 +221,12 @@ def _one_of(*kinds: type, what: str) -> Callable[[Any], Any]:
     return check
 
 
+def _example(value: Any) -> Any:
+    if value is None:
+        raise ValueError("must be an input that works, not null")
+    return value
+
+
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "runtime": _runtime,
     "entry": _text,
@@ -233,5 +239,6 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "rate_limit": _one_of(int, str, dict, what="a number, a string or an object"),
     "cors": _one_of(bool, str, list, dict, what="true, false, a string, a list or an object"),
     "record": _record,
+    "example": _example,
     "cron": _one_of(str, list, dict, what="a cron expression, a list of them or an object"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator
@@ -43,7 +44,11 @@ def test_init_dev_write_a_function_trace_and_why_within_a_minute(fresh: Project)
         assert "POST /hello" in trace
         assert "200" in trace
 
-        made = client.post("/create_user", json={"email": "ada@example.com"})
+        suggested = shlex.split(server.wait_for(r"try +(curl .*)")[1])
+        body = suggested[suggested.index("-d") + 1]
+        assert f"{client.base_url}/create_user" in suggested
+        made = client.post("/create_user", content=body, headers={"content-type": "application/json"})
+        assert (made.status_code, made.json()["userId"]) == (200, "1")
         assert made.json()["email"] == "ada@example.com"
         assert client.post("/create_user", json={"email": "ada@example.com"}).status_code == 500
         why = fresh.flux("why", "last").stdout
@@ -92,7 +97,7 @@ def test_invoke_works_with_and_without_a_server(fresh: Project) -> None:
         assert fresh.flux("invoke", "double", "4").stdout.strip() == "8"
         assert fresh.flux("invoke", "nothing", "4", code=1).stdout.count("NotFound") == 1
         refused = fresh.flux("invoke", "double", "{oops", code=2)
-        assert "not JSON" in refused.stderr
+        assert "not valid JSON" in refused.stderr
     record = fresh.json("trace", alone.stderr.split()[0])
     assert (record["trigger"], record["input"], record["output"]) == ("invoke", 21, 42)
 
