@@ -66,7 +66,7 @@ class Contestant:
     """
 
     name: str
-    kind: Literal["bare", "traced", "dbos", "flux"]
+    kind: Literal["raw", "bare", "traced", "dbos", "flux"]
     record: str = "all"
     reset: bool = True
     kept: str | None = None
@@ -127,6 +127,8 @@ class Contestant:
 
     def _command(self, port: int, database: str, number: int) -> list[object]:
         match self.kind:
+            case "raw":
+                return [sys.executable, HERE / "raw.py", port, database]
             case "bare":
                 more = [] if self.reset else ["--no-reset"]
                 return [sys.executable, HERE / "bare.py", port, database, *more]
@@ -137,6 +139,7 @@ class Contestant:
         return [sys.executable, "-m", "flux", "serve", "--port", port]
 
 
+RAW = Contestant("raw ASGI on Hypercorn", "raw")
 BARE = Contestant("bare Quart", "bare")
 UNRESET = Contestant("bare Quart, pool without reset", "bare", reset=False, workloads=("insert",), workers=1)
 TRACED = Contestant("Quart + OpenTelemetry", "traced", workers=1)
@@ -144,7 +147,7 @@ DBOS = Contestant("DBOS", "dbos", kept="SELECT count(*) FROM dbos.workflow_statu
 EXECUTIONS = "SELECT count(*) FROM flux.executions"
 UNRECORDED = Contestant("Flux, record none", "flux", record="none", kept=EXECUTIONS, workers=1)
 FLUX = Contestant("Flux, recorded", "flux", kept=EXECUTIONS)
-ALL = (BARE, UNRESET, TRACED, DBOS, UNRECORDED, FLUX)
+ALL = (RAW, BARE, UNRESET, TRACED, DBOS, UNRECORDED, FLUX)
 
 
 def free_port() -> int:

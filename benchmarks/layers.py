@@ -1,5 +1,5 @@
 """Where the server process's time goes: CPU of a request by layer, for hello and for hello with one INSERT,
-of Flux and of bare Quart.
+of Flux and of its baseline.
 
     python benchmarks/layers.py [--seconds 4]
 
@@ -19,7 +19,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from contestants import BARE, COMPETITORS, FLUX, Contestant, NotRun
+from contestants import BARE, COMPETITORS, FLUX, RAW, Contestant, NotRun
 from processes import spent
 from project import WORKLOADS
 from runs import WARM_UP, load
@@ -28,7 +28,7 @@ from standing import Findings, Table, arguments
 RATE = 200
 CONNECTIONS = 16
 LOOP = "event loop, sockets, kernel"
-ROOTS = r".*(?:/site-packages/|/python3\.\d+/|/(?=flux/\w+/)|/(?=bare\.py))(.*)"
+ROOTS = r".*(?:/site-packages/|/python3\.\d+/|/(?=flux/\w+/)|/(?=(?:bare|raw)\.py))(.*)"
 """What stands before a package in a file's path; greedy, so that the last of them is taken."""
 LAYERS = (
     ("flux/runtime/(executor|request|inflight|ending)", "flux.runtime: executor"),
@@ -42,7 +42,7 @@ LAYERS = (
     ("opentelemetry/instrumentation/", "OpenTelemetry: instrumentor"),
     ("opentelemetry/", "OpenTelemetry: API, SDK"),
     ("asyncio/runners.py|uvloop/", LOOP),
-    ("bare.py", "the function itself"),
+    ("(bare|raw).py", "the function itself"),
 )
 """How a file's path, from its package on, begins; the layer it is of. The first that matches."""
 
@@ -109,7 +109,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="flux-bench-"))
     try:
         for what in WORKLOADS:
-            for contestant in (FLUX, BARE):
+            for contestant in (FLUX, RAW if what == "hello" else BARE):
                 try:
                     columns[f"{what}: {contestant.name}"] = shares(folder, contestant, what, given.seconds)
                 except NotRun as error:

@@ -5,8 +5,9 @@ one run.
     python benchmarks/throughput.py [--seconds 4] [--rounds 3] [--sustained 60] [--what hello] [--with NAME]
 
 Contestants take turns (contestants.py), so that drift of the machine meets all alike; `ratio` is of the
-runs of one round, its median and range over the rounds. Then Flux is loaded for `--sustained` seconds
-between two runs of bare Quart: that throughput counts only where the spool stays flat. Last, two server
+runs of one round, its median and range over the rounds. Hello's baseline is a raw ASGI application on the
+same server, an INSERT's is bare Quart with asyncpg's pool. Then Flux is loaded for `--sustained` seconds
+between two runs of the baseline: that throughput counts only where the spool stays flat. Last, two server
 processes each.
 """
 
@@ -18,15 +19,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from contestants import ALL, BARE, FLUX, UNRECORDED, Contestant, NotRun
+from contestants import ALL, BARE, FLUX, RAW, UNRECORDED, Contestant, NotRun
 from project import WORKLOADS
 from runs import Run, run
 from spool import SpoolUnderLoad
 from standing import Findings, Standing, Table, arguments, spread, verdict
 
 ROLES = ("server", "sidecar", "guests", "Postgres", "collector")
+BASELINE = {"hello": RAW, "insert": BARE}
 WANTED = {"hello": 1.0, "insert": 0.9}
-"""Of bare Quart's requests a second."""
+"""Of the baseline's requests a second."""
 WANTED_OF_UNRECORDED = 0.75
 HEAD = ["", "req/s", "ratio", "p50 ms", "p99 ms", *ROLES, "all", "client", "failed", "kept"]
 FLAT = {
@@ -96,19 +98,19 @@ def ratios(runs: Runs, one: Contestant, base: Contestant) -> list[float]:
     return [mine.load["rps"] / theirs.load["rps"] for mine, theirs in pairs]
 
 
-def table(title: str, runs: Runs) -> Table:
-    """One line a contestant."""
+def table(title: str, runs: Runs, baseline: Contestant) -> Table:
+    """One line a contestant; `ratio` is to the baseline."""
     rows = []
     for contestant, found in runs.items():
         middle = {key: statistics.median(one.load[key] for one in found) for key in found[0].load}
         cpu = {role: statistics.median(one.cpu.get(role, 0) for one in found) for role in ROLES}
-        ratio = ratios(runs, contestant, BARE)
+        ratio = ratios(runs, contestant, baseline)
         kept = [one.kept for one in found if one.kept is not None]
         rows.append(
             [
                 contestant.name,
                 f"{middle['rps']:,.0f}",
-                spread(ratio, unit="") if ratio and contestant is not BARE else "",
+                spread(ratio, unit="") if ratio and contestant is not baseline else "",
                 f"{middle['p50_ms']:.2f}",
                 f"{middle['p99_ms']:.1f}",
                 *(f"{seconds:.2f}" if seconds else "" for seconds in cpu.values()),
@@ -122,10 +124,10 @@ def table(title: str, runs: Runs) -> Table:
 
 
 def sustained(bench: Bench, what: str, seconds: float, findings: Findings) -> list[str] | None:
-    """Flux for that long between two runs of bare Quart; a line of the table."""
-    before = bench.run(BARE, what, seconds / 6)
+    """Flux for that long between two runs of the baseline; a line of the table."""
+    before = bench.run(BASELINE[what], what, seconds / 6)
     flux = bench.run(FLUX, what, seconds)
-    after = bench.run(BARE, what, seconds / 6)
+    after = bench.run(BASELINE[what], what, seconds / 6)
     if flux is None or flux.spool is None:
         return None
     spool = flux.spool
@@ -164,8 +166,8 @@ def _spool(spool: SpoolUnderLoad) -> list[str]:
 
 def standing(what: str, runs: Runs, findings: Findings) -> None:
     """The standing numbers of one workload."""
-    beside = "bare Quart on Hypercorn" + (", asyncpg's pool" if what == "insert" else "")
-    if found := ratios(runs, FLUX, BARE):
+    beside = "bare Quart on Hypercorn, asyncpg's pool" if what == "insert" else RAW.name
+    if found := ratios(runs, FLUX, BASELINE[what]):
         wanted = WANTED[what]
         findings.standing.append(
             Standing(
@@ -214,7 +216,8 @@ def main() -> None:
                 runs = bench.rounds(some, what, given.seconds, rounds, workers)
                 servers = "one server process" if workers == 1 else f"{workers} server processes"
                 title = f"{WORKLOADS[what]}, {given.connections} connections, {servers}"
-                findings.tables.append(table(f"{title}, {rounds} runs of {given.seconds:.0f} s", runs))
+                title += f", {rounds} runs of {given.seconds:.0f} s"
+                findings.tables.append(table(title, runs, BASELINE[what]))
                 if workers == 1:
                     standing(what, runs, findings)
         if given.sustained and FLUX in chosen:
