@@ -222,6 +222,7 @@ class Application:
             runtime: SubprocessEngine(
                 launcher,
                 slots_dir=config.flux_dir / "guests",
+                project=config.root,
                 concurrency=config.concurrency,
                 memory_mb=config.memory_mb,
                 env=env,

@@ -8,6 +8,7 @@ Made by the pool, used by GuestProcess.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import struct
@@ -22,11 +23,14 @@ _CREDENTIALS = struct.Struct("3i")
 class Door:
     """A listening socket in a folder of its own, with a short path free of commas wherever the project lies.
 
+    Args:
+        account: the user and group that the guest runs as, where that is another.
+
     Attributes:
         path: what the guest connects to.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, account: tuple[int, int] | None = None) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="flux-", dir=_short_folder()))
         self.path = str(self._folder / "guest")
         self._listening = socket.socket(socket.AF_UNIX)
@@ -34,6 +38,9 @@ class Door:
             self._listening.bind(self.path)
             self._listening.listen(1)
             self._listening.setblocking(False)
+            if account is not None:
+                for path in (self._folder, self.path):
+                    os.chown(path, *account)
         except OSError as error:
             self.close()
             raise RuntimeFault(

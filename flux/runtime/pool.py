@@ -22,6 +22,7 @@ from flux.runtime.door import Door
 from flux.runtime.ending import ENDINGS
 from flux.runtime.process import GuestProcess
 from flux.runtime.slots import Slots, place
+from flux.runtime.spawner import Order, Spawner
 
 LOAD_TIMEOUT = 10.0
 """Seconds that a module's top-level code may take."""
@@ -48,13 +49,19 @@ class Launcher(Protocol):
     dials: bool
     """Whether its guests come to a door for what they read; else they read their stdin."""
 
-    def command(self, slot: Path, door: str) -> list[str]:
-        """The command line of a guest that lives in `slot`, its working directory. Code will stand in
+    def spawner(self, project: Path | None) -> Spawner:
+        """What starts its guests.
+
+        `project` is the folder whose owner they run as where the server is root."""
+        ...
+
+    def order(self, slot: Path, door: str) -> Order:
+        """How a guest is started that lives in `slot`, its working directory. Code will stand in
         `slot/"bundle"`; `door` is the path of the socket to connect to, or empty."""
         ...
 
-    def environment(self, slot: Path) -> dict[str, str]:
-        """The guest's whole environment; nothing else is inherited."""
+    def booted(self, slot: Path) -> None:
+        """The guest in `slot` has booted; no code is in it yet. Called in a thread."""
         ...
 
 
@@ -78,6 +85,7 @@ class SubprocessEngine:
         boot_seed: 32 bytes for a process's recorded name: the seed of what a module's top-level code sees.
             Derived from the name, it need not be recorded to be had again.
         clock_ns: that code's clock; the name ends in it, in hex microseconds.
+        project: the project's folder, whose owner guests run as where the server is root.
     """
 
     def __init__(
@@ -94,11 +102,13 @@ class SubprocessEngine:
         load_timeout: float = LOAD_TIMEOUT,
         boot_seed: Callable[[str], bytes] = lambda name: os.urandom(32),
         clock_ns: Callable[[], int] = time.time_ns,
+        project: Path | None = None,
     ) -> None:
         self.name = launcher.name
         self.concurrency = concurrency
         self.processes_per_deployment = processes_per_deployment
         self._launcher = launcher
+        self._spawner = launcher.spawner(project)
         self._memory_mb = memory_mb
         self._slots_dir = slots_dir.resolve()
         self._slots: Slots | None = None
@@ -156,6 +166,7 @@ class SubprocessEngine:
                 await result[0].drain(0)
         while self._housekeeping:
             await asyncio.wait(set(self._housekeeping))
+        self._spawner.close()
         if self._slots is not None:
             self._slots.close()
             self._slots = None
@@ -255,12 +266,11 @@ class SubprocessEngine:
 
         door = None
         try:
-            door = Door() if self._launcher.dials else None
+            door = Door(self._spawner.account) if self._launcher.dials else None
             process = await GuestProcess.start(
-                self._launcher.command(slot, door.path if door else ""),
+                self._spawner,
+                self._launcher.order(slot, door.path if door else ""),
                 name=name,
-                cwd=slot,
-                environment=self._launcher.environment(slot),
                 on_line=on_line,
                 door=door,
                 memory_mb=self._memory_mb,
@@ -271,6 +281,7 @@ class SubprocessEngine:
         finally:
             if door is not None:
                 door.close()
+        await asyncio.to_thread(self._launcher.booted, slot)
         started.append(process)
         self.starts += 1
         self.running += 1

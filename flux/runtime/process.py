@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from flux.errors import DeadlineExceeded, FunctionError, GuestDied, RuntimeFault
 from flux.host.protocol import Host
-from flux.runtime import spawn
 from flux.runtime.connection import Connection, Taker
 from flux.runtime.deployment import Deployment
 from flux.runtime.door import Door
@@ -27,6 +25,7 @@ from flux.runtime.inflight import InFlight, Run
 from flux.runtime.milestones import MILESTONES, Milestones
 from flux.runtime.obituary import died
 from flux.runtime.pulse import PONG_WITHIN, Pulse
+from flux.runtime.spawner import Child, Order, Spawner
 from flux.runtime.stderr import Stderr
 from flux.runtime.thrown import function_error, out_of_memory
 
@@ -51,14 +50,14 @@ class GuestProcess:
         served: invocations that it answered.
     """
 
-    def __init__(self, name: str, popen: subprocess.Popen[bytes], on_line: Callable[[str], None]) -> None:
+    def __init__(self, name: str, child: Child, on_line: Callable[[str], None]) -> None:
         self.name = name
         self.versions: Mapping[str, Any] = {}
         self.deployment: Deployment | None = None
         self.retired = False
         self.served = 0
         self._bundle = ""
-        self._popen = popen
+        self._child = child
         self._memory_mb = 0
         self._stderr = Stderr(on_line)
         self._loop = asyncio.get_running_loop()
@@ -89,11 +88,10 @@ class GuestProcess:
     @classmethod
     async def start(
         cls,
-        command: Sequence[str],
+        spawner: Spawner,
+        order: Order,
         *,
         name: str,
-        cwd: Path,
-        environment: Mapping[str, str],
         on_line: Callable[[str], None],
         door: Door | None = None,
         timeout: float = 10.0,
@@ -102,7 +100,8 @@ class GuestProcess:
         """Start the process and wait until its runtime is up (`booted`); no user code is in it yet.
 
         Args:
-            command, cwd, environment: what to start; the environment is whole, nothing is inherited.
+            spawner: what makes it.
+            order: what to start.
             name: what to call it.
             on_line: takes each line the process writes to stderr.
             door: where it fetches what it reads, once it has booted; its stdin without one.
@@ -112,20 +111,19 @@ class GuestProcess:
         Raises:
             RuntimeFault: it can't be started or limited, died or didn't boot in time.
         """
-        popen, socket = spawn.spawn(command, cwd=cwd, environment=environment)
+        child, socket = await spawner.spawn(order)
         loop = asyncio.get_running_loop()
-        process = cls(name, popen, on_line)
+        process = cls(name, child, on_line)
         process._reaper = loop.create_task(process._reap(), name=f"reap {name}")
         booted = process._milestones.next()
         try:
-            assert popen.stderr is not None
-            await loop.connect_read_pipe(lambda: process._stderr, popen.stderr)
+            await loop.connect_read_pipe(lambda: process._stderr, child.stderr)
             await loop.create_unix_connection(lambda: process._connection, sock=socket)
             header = await asyncio.wait_for(booted, timeout)
             if door is not None:
-                await process._connection.write_to(door.accept(popen.pid))
+                await process._connection.write_to(door.accept(child.pid))
             if memory_mb:
-                spawn.bound_memory(popen, memory_mb * 2**20)
+                await spawner.bound(child, memory_mb * 2**20)
                 process._memory_mb = memory_mb
         except TimeoutError as error:
             await process.drain(0)
@@ -183,7 +181,7 @@ class GuestProcess:
     @property
     def pid(self) -> int:
         """The operating system's number of the process."""
-        return self._popen.pid
+        return self._child.pid
 
     @property
     def alive(self) -> bool:
@@ -197,7 +195,7 @@ class GuestProcess:
             return self._ending
         if self._stderr.starved:
             return "memory"
-        return "signal" if (self._popen.returncode or 0) < 0 else "exit"
+        return "signal" if (self._child.returncode or 0) < 0 else "exit"
 
     @property
     def in_flight(self) -> int:
@@ -226,7 +224,7 @@ class GuestProcess:
         """SIGKILL; what is in flight fails with GuestDied, which says `reason`. It is counted as `ending`."""
         if self._reason is None:
             self._reason, self._ending = reason, ending
-        spawn.kill(self._popen)
+        self._child.kill()
         self._die()
 
     async def drain(self, grace: float) -> None:
@@ -358,7 +356,7 @@ class GuestProcess:
         if not self._eof.done():
             self._eof.set_result(None)
         self.retired = True
-        if self._popen.returncode is not None or self._reason is not None:
+        if self._child.returncode is not None or self._reason is not None:
             self._die()
         else:
             self._closed = self._loop.call_later(DIES_WITHIN, self.kill, "it closed its connection to Flux")
@@ -366,14 +364,13 @@ class GuestProcess:
     async def _reap(self) -> None:
         """Owns the end of the process: waits for it, reads what it still said, fails what is in flight,
         closes the pipes."""
-        await spawn.reap(self._popen)
+        await self._child.ended
         if self._closed is not None:
             self._closed.cancel()
         await asyncio.wait({self._eof}, timeout=0.2)
         self._die()
         self._stderr.close()
-        if self._popen.stderr is not None:
-            self._popen.stderr.close()
+        self._child.stderr.close()
         await self._inflight.wound_up()
 
     def _die(self) -> None:
@@ -399,6 +396,6 @@ class GuestProcess:
             reason=self._reason,
             starved=self._stderr.starved,
             memory_mb=self._memory_mb,
-            code=self._popen.returncode,
+            code=self._child.returncode,
             said=self._stderr.last,
         )

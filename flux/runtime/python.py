@@ -1,5 +1,4 @@
-"""Starting the Python guest: its command line, environment and versions. Given to SubprocessEngine by the
-app.
+"""Starting the Python guest: its spawner, environment and versions. Given to SubprocessEngine by the app.
 
 The guest is flux/runtime/guest/python, run by this very interpreter without site and with the packages of the
 environment that Flux is installed in, so that functions import what stands in requirements.txt.
@@ -8,14 +7,18 @@ environment that Flux is installed in, so that functions import what stands in r
 from __future__ import annotations
 
 import compileall
+import contextlib
 import hashlib
 import importlib.metadata
+import os
 import platform
 import site
 import sys
 import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
+
+from flux.runtime.spawner import Order, Spawner
 
 GUEST = Path(__file__).parent / "guest" / "python"
 
@@ -35,6 +38,7 @@ class PythonLauncher:
     def __init__(self, *, python: str = sys.executable, packages: Sequence[Path] | None = None) -> None:
         self._python = python
         self._packages = tuple(package_folders() if packages is None else packages)
+        self._read, self._listed = _readable(self._packages)
         self._versions: dict[str, str] = {}
         # Where that can't be written (Flux may lie in a folder that isn't ours) guests start a little slower.
         compileall.compile_dir(GUEST, quiet=2)
@@ -51,17 +55,47 @@ class PythonLauncher:
             }
         return dict(self._versions)
 
-    def command(self, slot: Path, door: str = "") -> list[str]:
-        """The guest's command line.
+    def spawner(self, project: Path | None) -> Spawner:
+        """One that has the guest's modules loaded: a guest is a fork of it.
 
-        Not `-I`, which would ignore PYTHONHASHSEED; the environment is ours alone.
+        Its environment is the guests': a fixed hash seed, locale and time zone, and nothing of the server's.
         """
-        flags = ["-s", "-S", "-P", "-B", "-X", "utf8"]
-        return [self._python, *flags, str(GUEST / "boot.py"), *map(str, self._packages)]
+        return Spawner(
+            python=self._python,
+            loaded=[str(GUEST), *map(str, self._packages)],
+            environment={"PYTHONHASHSEED": "0", "LANG": "C.UTF-8", "TZ": "UTC"},
+            project=project,
+        )
 
-    def environment(self, slot: Path) -> dict[str, str]:
-        """The guest's environment: a fixed hash seed, locale and time zone, and nothing of the server's."""
-        return {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8", "TZ": "UTC"}
+    def order(self, slot: Path, door: str = "") -> Order:
+        """A guest that reads its bundle, Python and the packages, and writes nothing."""
+        return Order(cwd=str(slot), read=[str(slot / "bundle"), *self._read], list=self._listed)
+
+    def booted(self, slot: Path) -> None:
+        """Nothing is to be done."""
+
+
+def _readable(packages: Sequence[Path]) -> tuple[list[str], list[str]]:
+    """What a guest may read, and what it may list.
+
+    A folder that a .pth file names may be anything, a project with its secrets too: of that only what can be
+    imported is read.
+    """
+    standard = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}
+    libraries = {os.path.join(prefix, "lib") for prefix in (sys.base_prefix, sys.base_exec_prefix)}
+    read, listed = [*sorted(standard | libraries), str(GUEST)], []
+    for folder in packages:
+        if folder.name in ("site-packages", "dist-packages"):
+            read.append(str(folder))
+            continue
+        listed.append(str(folder))
+        with contextlib.suppress(OSError):
+            read += [
+                str(path)
+                for path in sorted(folder.iterdir())
+                if not path.name.startswith(".") and (path.is_dir() or path.suffix in (".py", ".so"))
+            ]
+    return read, listed
 
 
 def package_folders() -> list[Path]:

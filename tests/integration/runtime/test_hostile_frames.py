@@ -5,7 +5,6 @@ server's memory stays what it was, and another process beside it answers the who
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,19 +13,12 @@ import pytest
 
 from flux.errors import GuestDied
 from flux.runtime.process import GuestProcess
+from tests.integration.runtime import scripted
 from tests.integration.runtime.local_guest import ScriptedHost, deployment, invocation
-
-GUEST = Path(__file__).with_name("scripted_guest.py")
 
 
 async def start(folder: Path, lines: list[str] | None = None) -> GuestProcess:
-    process = await GuestProcess.start(
-        [sys.executable, "-S", str(GUEST)],
-        name="scripted",
-        cwd=folder,
-        environment={},
-        on_line=[].append if lines is None else lines.append,
-    )
+    process = await scripted.start(lines=lines, name="scripted")
     await process.load(deployment(""), {}, folder, 5)
     return process
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from flux.record.call import Outcome
 from flux.runtime import pool
 from flux.runtime.deno import DenoLauncher
 from flux.runtime.deployment_guest import DeploymentGuest
+from flux.runtime.spawner import Order
 from tests.integration.runtime.local_guest import (
     ScriptedHost,
     answer,
@@ -22,6 +24,7 @@ from tests.integration.runtime.local_guest import (
     result,
     run,
 )
+from tests.integration.runtime.scripted import order
 
 DEEDS = """
 let served = 0;
@@ -251,10 +254,10 @@ class Faltering(DenoLauncher):
         super().__init__(0)
         self.deaths = deaths
 
-    def command(self, slot: Path, door: str = "") -> list[str]:
+    def order(self, slot: Path, door: str) -> Order:
         self.deaths -= 1
-        dies = ["/bin/sh", "-c", "echo no threads left >&2; kill -ABRT $$"]
-        return dies if self.deaths >= 0 else super().command(slot, door)
+        dies = "import os; os.write(2, b'no threads left\\n'); os.abort()"
+        return order(sys.executable, "-S", "-c", dies) if self.deaths >= 0 else super().order(slot, door)
 
 
 async def test_a_runtime_that_dies_as_it_boots_is_started_again_a_few_times(tmp_path: Path) -> None:

@@ -20,27 +20,14 @@ import pytest
 from flux.errors import DeadlineExceeded, GuestDied, RuntimeFault
 from flux.record.call import HostCall, Outcome
 from flux.runtime.process import GuestProcess
+from flux.runtime.spawner import Spawner
 from tests.integration.runtime.local_guest import ScriptedHost, deployment, invocation, result
-
-GUEST = Path(__file__).with_name("scripted_guest.py")
-
-
-async def start(
-    folder: Path, *arguments: str, lines: list[str] | None = None, timeout: float = 10
-) -> GuestProcess:
-    return await GuestProcess.start(
-        [sys.executable, "-S", str(GUEST), *arguments],
-        name="scripted-1",
-        cwd=folder,
-        environment={},
-        on_line=[].append if lines is None else lines.append,
-        timeout=timeout,
-    )
+from tests.integration.runtime.scripted import order, start
 
 
 @pytest.fixture(name="process")
 async def _process(tmp_path: Path) -> AsyncIterator[GuestProcess]:
-    process = await start(tmp_path)
+    process = await start()
     await process.load(deployment(""), {}, tmp_path, 5)
     yield process
     await process.drain(0)
@@ -299,7 +286,7 @@ async def test_a_fault_of_the_host_fails_the_invocation_alone(process: GuestProc
 
 async def test_lines_on_stderr_are_handed_on(tmp_path: Path) -> None:
     lines: list[str] = []
-    process = await start(tmp_path, lines=lines)
+    process = await start(lines=lines)
     await process.load(deployment(""), {}, tmp_path, 5)
     await do(process, "stray")
     await process.drain(0)
@@ -308,11 +295,11 @@ async def test_lines_on_stderr_are_handed_on(tmp_path: Path) -> None:
 
 async def test_a_guest_that_does_not_boot_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RuntimeFault, match="did not boot"):
-        await start(tmp_path, "never boots", timeout=0.2)
+        await start("never boots", timeout=0.2)
     with pytest.raises(GuestDied, match="no room"):
-        await start(tmp_path, "dies")
-    with pytest.raises(RuntimeFault, match="can't be started"):
-        await GuestProcess.start(["/nowhere"], name="x", cwd=tmp_path, environment={}, on_line=print)
+        await start("dies")
+    with pytest.raises(RuntimeFault, match="can't be started"), contextlib.closing(Spawner()) as spawner:
+        await GuestProcess.start(spawner, order("/nowhere"), name="x", on_line=print)
 
 
 async def test_drain_waits_for_what_is_in_flight(process: GuestProcess) -> None:
@@ -325,14 +312,11 @@ async def test_drain_waits_for_what_is_in_flight(process: GuestProcess) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
 def test_no_guest_outlives_a_server_that_is_killed() -> None:
-    server = f"""
+    server = """
 import asyncio, sys
-from pathlib import Path
-from flux.runtime.process import GuestProcess
+from tests.integration.runtime import scripted
 async def main():
-    process = await GuestProcess.start(
-        [sys.executable, "-S", {str(GUEST)!r}], name="x", cwd=Path("."), environment={{}}, on_line=print
-    )
+    process = await scripted.start()
     print(process.pid, flush=True)
     await asyncio.Event().wait()
 asyncio.run(main())

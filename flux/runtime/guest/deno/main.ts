@@ -4,6 +4,7 @@
 import "./primordials.ts";
 import { installConsole, stray } from "./console.ts";
 import { installClock } from "./clock.ts";
+import { narrow } from "./confine.ts";
 import { installRandom } from "./crypto.ts";
 import { content, Context, setEnv } from "./ctx.ts";
 import { describe, describeLoad, fileUrl, setRoot } from "./errors.ts";
@@ -22,6 +23,7 @@ type Handler = (given: { input: unknown; ctx: Context }) => unknown;
 const versions = { ...Deno.version };
 const exit = Deno.exit;
 const wire = await open();
+narrow();
 const running: Map<number, Invocation> = new Map();
 let handler: Handler | undefined;
 

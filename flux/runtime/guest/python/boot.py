@@ -1,15 +1,17 @@
-"""The Python guest's first file: `python -s -S -P -B boot.py <site-packages>...`, with the protocol on fd 0.
+"""The Python guest's first file, loaded once by the spawner, whose forks are the guests.
 
-It keeps the protocol's descriptor for itself, brings the runtime up, says `booted`, waits for `start`, loads
-the user's code and serves. Whatever else writes to stdout lands on stderr, never in the protocol. Only the
-standard library is imported here, and of it as little as may be: modules that nobody has asked for yet load
-when first used.
+A guest keeps the protocol's descriptor, fd 0, for itself, says `booted`, waits for `start`, loads the user's
+code and serves. Whatever else writes to stdout lands on stderr, never in the protocol. Only the standard
+library is imported here, and of it as little as may be: modules that nobody has asked for yet load when first
+used.
 """
 
 import fcntl
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
+from typing import NoReturn
 
 _LAZY = ("ast", "inspect", "locale", "textwrap", "tokenize")
 
@@ -34,10 +36,15 @@ def _load_lazily(name: str) -> None:
     loader.exec_module(module)
 
 
-def _boot() -> None:
-    descriptor = _take_descriptor()
+def prepare(packages: list[str]) -> Callable[[], NoReturn]:
+    """Bring the runtime up as far as every guest does. What comes back runs a guest, in a fork of this
+    process.
+
+    Args:
+        packages: folders that functions may import from besides their own.
+    """
     here = os.path.dirname(os.path.abspath(__file__))
-    standard = [path for path in sys.path if path]
+    standard = [path for path in sys.path if path and path != here]
     sys.path[:] = [*standard, here]
     for name in _LAZY:
         _load_lazily(name)
@@ -47,7 +54,8 @@ def _boot() -> None:
     del sys.modules["ssl"]
     from flux_guest.main import serve
 
-    serve(descriptor, here=here, standard=standard, packages=sys.argv[1:])
+    def guest() -> NoReturn:
+        sys.argv[:] = [os.path.join(here, "boot.py")]
+        serve(_take_descriptor(), here=here, standard=standard, packages=packages)
 
-
-_boot()
+    return guest
