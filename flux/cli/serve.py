@@ -12,6 +12,7 @@ from flux.address import is_local
 from flux.app.server import serve as run_server
 from flux.cli.output import command_errors
 from flux.cli.project import project_config
+from flux.cli.render.safe import safe
 from flux.cli.serving import Printer
 from flux.config import Config
 from flux.errors import UsageError
@@ -51,10 +52,17 @@ def _only_loopback(config: Config, command: str) -> None:
 def _run(config: Config, printer: Printer) -> None:
     if sys.platform == "win32":
         raise UsageError("Flux does not run on native Windows.", "Use WSL.")
-    logging.basicConfig(
-        level=logging.WARNING, format="  %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Safe("  %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("flux.guest").setLevel(logging.INFO)
     # What a client writes into a header is no news, least of all a thousand times a second.
     logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
     uvloop.run(run_server(config, printer))
+
+
+class _Safe(logging.Formatter):
+    """What a guest has printed is in it: nothing of that may act on the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(safe(line) for line in super().format(record).split("\n"))

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from flux.app.application import Application
+from flux.cli.render.safe import safe
 from flux.errors import FluxError, FunctionError
 from flux.gateway.listing import curl, first
 from flux.runtime.functions import Problem
@@ -94,9 +95,9 @@ class Printer:
 
     def trouble(self, message: str, hint: str | None) -> None:
         """A problem that doesn't end the server."""
-        _print(f"  {click.style('!', fg='yellow')} {message}")
+        _print(f"  {click.style('!', fg='yellow')} {safe(message)}")
         if hint:
-            _print(f"    {_dim(hint)}")
+            _print(f"    {_dim(safe(hint))}")
 
     def stopping(self) -> None:
         """The signal was seen."""
@@ -113,9 +114,9 @@ class Printer:
             mark = (
                 click.style("✗", fg="red") if problem.severity == "error" else click.style("!", fg="yellow")
             )
-            _print(f"  {mark} {place}: {problem.message}")
+            _print(f"  {mark} {safe(place)}: {safe(problem.message)}")
             if problem.hint:
-                _print(f"    {_dim(problem.hint)}")
+                _print(f"    {_dim(safe(problem.hint))}")
 
 
 def flux_command() -> str:
@@ -146,12 +147,13 @@ def _failure(root: Path, name: str, error: FluxError) -> None:
         except (OSError, IndexError, UnicodeDecodeError):
             return
         gutter = f"{error.line:>6} │ "
-        _print(f"{_dim(gutter)}{source}")
+        shown = "".join(c if c == "\t" else safe(c) for c in source)
+        _print(f"{_dim(gutter)}{shown}")
         if error.column:
             indent = "".join("\t" if c == "\t" else " " for c in source[: error.column - 1])
             _print(f"{_dim('       │ ')}{indent}{click.style('^', fg='red')}")
     if error.hint:
-        _print(f"    {_dim(error.hint)}")
+        _print(f"    {_dim(safe(error.hint))}")
 
 
 def _line(text: str) -> str:

@@ -15,6 +15,7 @@ import asyncpg
 import httpx
 
 from tests.acceptance.conftest import Project, Server
+from tests.acceptance.processes import children
 
 HOSTILE = Path(__file__).with_name("hostile")
 
@@ -127,9 +128,10 @@ class Hostile:
         return {**row, "error": error, "calls": calls, "logs": logs, "spans": spans}
 
     def used(self) -> tuple[int, int, int]:
-        """Open descriptors of the server, its living children, and those that nobody has reaped."""
+        """Open descriptors of the server, the living processes below it, and those that nobody has reaped."""
         pid = self.server.process.pid
-        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        own = children(pid)
+        found = [*own, *(guest for spawner in own for guest in children(spawner))]
         states = []
         for child in found:
             with contextlib.suppress(FileNotFoundError):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.acceptance.conftest import Project, Server
+from tests.acceptance.conftest import Project
+from tests.acceptance.processes import guests
 
 
 def _error(response: httpx.Response) -> tuple[int, str]:
@@ -87,20 +88,6 @@ def test_a_guest_without_room_is_answered_503_with_retry_after(project: Project)
                 assert record["outcome"] == "ok"
 
 
-def _guests(server: Server, language: str) -> list[int]:
-    """Pids of the server's guest processes of one language: children of its spawners."""
-    return [
-        guest
-        for spawner in _children(server.process.pid)
-        for guest in _children(spawner)
-        if language in Path(f"/proc/{guest}/cmdline").read_text()
-    ]
-
-
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def test_a_guest_that_dies_costs_its_own_requests_only(project: Project) -> None:
     project.write(
         "functions/slow/main.py",
@@ -112,8 +99,9 @@ def test_a_guest_that_dies_costs_its_own_requests_only(project: Project) -> None
         doomed = [threads.submit(client.post, "/slow", json=20_000) for _ in range(5)]
         other = threads.submit(client.post, "/fine", json=1_000)
         assert client.post("/slow", json=1).json() == "awake"  # by now the five are in flight
-        for pid in _guests(server, "/guest/python"):
-            os.kill(pid, signal.SIGKILL)
+        for pid in guests(server):
+            if "/guest/python" in Path(f"/proc/{pid}/cmdline").read_text():
+                os.kill(pid, signal.SIGKILL)
         for answer in (future.result() for future in doomed):
             assert _error(answer) == (502, "GuestDied")
             assert project.json("trace", answer.headers["x-request-id"])["outcome"] == "error"

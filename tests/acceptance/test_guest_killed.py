@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import Project, Server
+from tests.acceptance.processes import guests
 from tests.acceptance.provider import Provider
 
 IN_FLIGHT = 20
@@ -48,8 +49,7 @@ def provider() -> Iterator[Provider]:
 
 def _guest_of(server: Server, function: str) -> int:
     """The pid of the process in which the function's code lies."""
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    [pid] = [int(pid) for pid in children if Path(f"/proc/{pid}/cwd/bundle/{function}").exists()]
+    [pid] = [pid for pid in guests(server) if Path(f"/proc/{pid}/cwd/bundle/{function}").exists()]
     return pid
 
 
