@@ -22,7 +22,7 @@ A message says what is wrong and where; `hint` says what to do about it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 
@@ -104,11 +104,15 @@ class SpoolFull(SpoolError):
 class RuntimeFault(FluxError):
     """A guest could not be started, or failed in a way that is not the function's own error.
 
-    `guest` names the process and `invocation` the run's number in it, where one was reached.
+    `guest` names the process and `invocation` the run's number in it, where one was reached. `warnings` are
+    what the function left behind. `rest`, where it is set, is what goes on after the answer (see
+    `flux.runtime.engine.Reply`).
     """
 
     guest: str | None = None
     invocation: int | None = None
+    warnings: Sequence[str] = ()
+    rest: Awaitable[list[str]] | None = None
 
 
 class Overloaded(RuntimeFault):

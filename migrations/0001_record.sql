@@ -46,6 +46,7 @@ CREATE TABLE flux.executions (
     status            integer,
     outcome           text NOT NULL,
     started_at        timestamptz NOT NULL,
+    answered_ms       double precision,
     duration_ms       double precision,
     error             jsonb,
     record            text NOT NULL,
@@ -95,6 +96,7 @@ COMMENT ON COLUMN flux.executions.response_headers IS '[[name, value], ...] as t
 COMMENT ON COLUMN flux.executions.status IS 'The HTTP status that was answered; null where nothing was.';
 COMMENT ON COLUMN flux.executions.outcome IS 'ok, error, rejected (the gateway refused it) or interrupted (its process ended).';
 COMMENT ON COLUMN flux.executions.started_at IS 'When it arrived, by its node''s clock.';
+COMMENT ON COLUMN flux.executions.answered_ms IS 'From its arrival to its answer, where it went on after that (ctx.waitUntil); else null.';
 COMMENT ON COLUMN flux.executions.duration_ms IS 'From its arrival to its end, by the monotonic clock; null where it was interrupted.';
 COMMENT ON COLUMN flux.executions.error IS '{type, message, file, line, column, stack, fields}; null where it did not fail.';
 COMMENT ON COLUMN flux.executions.record IS 'What was to be kept of it: all, errors or none.';

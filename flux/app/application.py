@@ -185,6 +185,7 @@ class Application:
             hosts=self._host,
             dev=config.dev,
         )
+        self._stack.push_async_callback(self.executor.close)
         reader = Reader(
             store,
             spool_dir=config.spool_dir,

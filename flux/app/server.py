@@ -8,6 +8,7 @@ import asyncio
 import gc
 import logging
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -51,6 +52,10 @@ class Audience(Protocol):
         """An execution is over and recorded."""
         ...
 
+    def left(self, request: Request, request_id: str, warnings: Sequence[str]) -> None:
+        """What an execution left behind, known only after its answer."""
+        ...
+
     def stopping(self) -> None:
         """A signal came."""
         ...
@@ -78,6 +83,7 @@ async def serve(config: Config, audience: Audience) -> None:
         raise
     try:
         app.executor.finished = audience.finished
+        app.executor.left = audience.left
         for problem in app.problems:
             audience.trouble(problem.message, problem.hint)
         room = room_for(config.max_connections)

@@ -92,6 +92,13 @@ class Printer:
         error = f"  {result.error.type}: {_line(result.error.message)}" if result.error else ""
         status = click.style(str(result.status), fg=colour)
         _print(f"  {_dim(result.request_id[:8])} {status} {_line(what)}{error}")
+        self.left(request, result.request_id, result.warnings)
+
+    def left(self, request: Request, request_id: str, warnings: Sequence[str]) -> None:
+        """What an execution left behind that had been answered before."""
+        if self._requests:
+            for warning in warnings:
+                _print(f"  {_dim(request_id[:8])} {click.style('!', fg='yellow')} {_line(warning)}")
 
     def trouble(self, message: str, hint: str | None) -> None:
         """A problem that doesn't end the server."""

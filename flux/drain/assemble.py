@@ -11,7 +11,19 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from flux.record.events import Arrival, Call, Deployed, End, Event, Intent, LogLine, Resource, Spans, Tally
+from flux.record.events import (
+    Answered,
+    Arrival,
+    Call,
+    Deployed,
+    End,
+    Event,
+    Intent,
+    LogLine,
+    Resource,
+    Spans,
+    Tally,
+)
 from flux.spool.frames import Place
 from flux.spool.reader import Damage, Record
 
@@ -29,6 +41,8 @@ class Assembled:
     where: list[Span]
     calls: dict[int, Call] = field(default_factory=dict)
     logs: dict[int, LogLine] = field(default_factory=dict)
+    answered: Answered | None = None
+    """How it was answered, where it went on after that."""
     end: End | None = None
     count: int = 1
     """Requests that it stands for."""
@@ -103,7 +117,7 @@ class Assembler:
             return None
         if isinstance(event, Tally):
             return self._count(event, where)
-        if isinstance(event, Intent | End):
+        if isinstance(event, Intent | Answered | End):
             return self._go_on(event, where)
         return Single(event, [where])
 
@@ -123,7 +137,7 @@ class Assembler:
         found.where[1:] = [where]  # each tally holds those before it
         return None
 
-    def _go_on(self, event: Intent | End, where: Span) -> Unit | None:
+    def _go_on(self, event: Intent | Answered | End, where: Span) -> Unit | None:
         found = self.open.get(event.request_id)
         if found is None:
             kind = type(event).__name__.lower()
@@ -133,11 +147,21 @@ class Assembler:
             found.calls[call.seq] = _merged(found.calls.get(call.seq), call)
         for line in event.logs:
             found.logs[line.seq] = line
+        if isinstance(event, Answered):
+            found.answered = event
         if isinstance(event, End):
+            if found.answered is not None and event.output is None:
+                _repeat(found.answered, event)
             found.end = event
             del self.open[event.request_id]
             return found
         return None
+
+
+def _repeat(answered: Answered, end: End) -> None:
+    """Say in an End what stands in the answer before it alone."""
+    end.output, end.output_size, end.output_kind = answered.output, answered.output_size, answered.output_kind
+    end.response_headers = answered.response_headers
 
 
 def _merged(before: Call | None, call: Call) -> Call:

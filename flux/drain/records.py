@@ -17,7 +17,7 @@ import orjson
 
 from flux.drain.assemble import Assembled
 from flux.record.call import Attempt
-from flux.record.events import Call, Deployed, End, LogLine
+from flux.record.events import Answered, Call, Deployed, End, LogLine
 from flux_postgres_exporter.rows import text, timestamp, to_json
 
 Row = tuple[Any, ...]
@@ -30,7 +30,7 @@ EXECUTION_COLUMNS = (
     "deployment", "node", "guest", "invocation", "method", "url", "path", "route", "query",
     "params", "request_headers", "client_request_id", "client", "body", "body_size", "input",
     "input_json", "output", "output_kind", "output_size", "output_json", "response_headers",
-    "status", "outcome", "started_at", "duration_ms", "error", "record", "replay_of", "job_id",
+    "status", "outcome", "started_at", "answered_ms", "duration_ms", "error", "record", "replay_of", "job_id",
     "job_attempt", "warnings", "sealed", "count",
 )  # fmt: skip
 CALL_COLUMNS = (
@@ -80,15 +80,17 @@ def searchable(data: bytes | None) -> str | None:
 
 
 def execution(done: Assembled, node: str, *, plain: bool = False) -> Row:
-    """The row of an execution; without an End it is `interrupted`, or rejected where it stands for
-    rejections.
+    """The row of an execution; without an End it is `interrupted` (its answer may be known), or rejected
+    where it stands for rejections.
     """
-    a, end = done.arrival, done.end
+    a, end, answered = done.arrival, done.end, done.answered
     if end is None and a.rejection is not None:
         end = End(a.request_id, a.rejection.status, "rejected", 0, error=a.rejection.error)
     derive = _nothing if plain else searchable
-    seals = [blob for blob in (a.sealed, end.sealed if end else None) if blob is not None]
-    output = None if end is None else end.output
+    said: End | Answered | None = answered if end is None else end
+    sealed = (a.sealed, answered.sealed if answered else None, end.sealed if end else None)
+    seals = [blob for blob in sealed if blob is not None]
+    output = None if said is None else said.output
     body = a.body or None
     return (
         a.request_id,
@@ -100,8 +102,8 @@ def execution(done: Assembled, node: str, *, plain: bool = False) -> Row:
         _text(a.function),
         a.deployment,
         node,
-        end.guest if end and end.guest else a.guest,
-        None if end is None else end.invocation,
+        said.guest if said and said.guest else a.guest,
+        None if said is None else said.invocation,
         _text(a.method),
         _text(a.url),
         _text(a.path),
@@ -116,24 +118,25 @@ def execution(done: Assembled, node: str, *, plain: bool = False) -> Row:
         a.input,
         derive(a.body if a.input is None else a.input),
         output,
-        None if end is None else end.output_kind,
+        None if said is None else said.output_kind,
         None
-        if end is None
-        else end.output_size
-        if end.output_size is not None or output is None
+        if said is None
+        else said.output_size
+        if said.output_size is not None or output is None
         else len(output),
         derive(output),
-        to_json(end.response_headers) if end and end.response_headers and not plain else None,
-        None if end is None else end.status,
+        to_json(said.response_headers) if said and said.response_headers and not plain else None,
+        None if said is None else said.status,
         "interrupted" if end is None else end.outcome,
         timestamp(a.started_ns),
+        None if answered is None else answered.duration_ns / 1e6,
         None if end is None else end.duration_ns / 1e6,
-        to_json(msgspec.to_builtins(end.error)) if end and end.error and not plain else None,
+        to_json(msgspec.to_builtins(said.error)) if said and said.error and not plain else None,
         a.record,
         a.replay_of,
         _text(a.job_id),
         a.job_attempt,
-        to_json(end.warnings) if end and end.warnings and not plain else "[]",
+        to_json(said.warnings) if said and said.warnings and not plain else "[]",
         seals or None,
         done.count,
     )

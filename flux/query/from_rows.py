@@ -87,6 +87,7 @@ def trace_fields(row: Row) -> dict[str, Any]:
         "input": None if rejected else received if row["input"] is None else present(row["input"]),
         "output": present(row["output"]),
         "output_kind": row["output_kind"],
+        "answered_ms": row["answered_ms"],
         "response_headers": pairs(parse(row["response_headers"])),
         "body_size": _cut(row["body"], row["body_size"]),
         "output_size": _cut(row["output"], row["output_size"]),

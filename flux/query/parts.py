@@ -19,7 +19,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
         *("request_id", "day", "trace_id", "span_id", "parent_request_id", "trigger", "function"),
         *("deployment", "node", "guest", "invocation", "method", "url", "path", "route", "query", "params"),
         *("request_headers", "client_request_id", "client", "body", "body_size", "input", "output"),
-        *("output_kind", "output_size", "response_headers", "status", "outcome", "started_at", "duration_ms"),
+        *("output_kind", "output_size", "response_headers", "status", "outcome", "started_at"),
+        *("answered_ms", "duration_ms"),
         *("error", "record", "replay_of", "job_id", "job_attempt", "warnings", "count"),
     ),
     "span": (

@@ -217,6 +217,7 @@ class Trace(Execution, frozen=True, kw_only=True):
             spans that a program exported.
         input, output: what the handler got and what it returned.
         output_kind: `json` or `response`.
+        answered_ms: from its start to its answer, where it went on after that (ctx.waitUntil), else None.
         body_size, output_size: full length in bytes where not all was kept, else None.
         children: the executions that it invoked, and the jobs it pushed, in order of their start.
     """
@@ -232,6 +233,7 @@ class Trace(Execution, frozen=True, kw_only=True):
     input: Json
     output: Json
     output_kind: str | None
+    answered_ms: float | None
     response_headers: dict[str, Json]
     body_size: int | None
     output_size: int | None

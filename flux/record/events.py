@@ -136,8 +136,34 @@ class Intent(msgspec.Struct, array_like=True, tag="intent"):
     logs: list[LogLine] = []
 
 
+class Answered(msgspec.Struct, array_like=True, tag="answered"):
+    """The handler has settled and its answer is about to leave, while work that it handed to ctx.waitUntil
+    goes on: what is known by now. An End follows, which says nothing of this again but the status, the
+    outcome and the error.
+
+    Without an End the execution is `interrupted`, its answer known.
+    """
+
+    request_id: str
+    status: int | None
+    outcome: str
+    duration_ns: int
+    """From its arrival to this answer."""
+    output: bytes | None = None
+    output_kind: str = "json"
+    response_headers: list[tuple[str, str]] = []
+    error: Failure | None = None
+    calls: list[Call] = []
+    logs: list[LogLine] = []
+    guest: str | None = None
+    invocation: int | None = None
+    warnings: list[str] = []
+    output_size: int | None = None
+    sealed: bytes | None = None
+
+
 class End(msgspec.Struct, array_like=True, tag="end"):
-    """An execution is over: appended before its response leaves."""
+    """An execution is over: appended before its response leaves, or after it where an Answered was."""
 
     request_id: str
     status: int | None
@@ -206,4 +232,4 @@ class Resource(msgspec.Struct, array_like=True, tag="resource"):
     attributes: str
 
 
-Event = Arrival | Intent | Tally | End | Spans | Deployed | Resource
+Event = Arrival | Intent | Tally | Answered | End | Spans | Deployed | Resource

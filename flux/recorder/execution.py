@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import Span
 
 from flux import semconv
 from flux.record.call import Attempt, HostCall, Outcome
-from flux.record.events import Arrival, Call, End, Failure, Intent, LogLine, Tally
+from flux.record.events import Answered, Arrival, Call, End, Failure, Intent, LogLine, Tally
 from flux.recorder.journal import Journal
 from flux.recorder.payloads import cut, cut_text, secret_reading
 from flux.recorder.scrub import Originals, original
@@ -31,6 +31,7 @@ class Execution:
     Attributes:
         request_id, day, trace_id: its identity. record: `all`, `errors` or `none`. arrival: how it began
         (redacted).
+        answered: whether its answer is in the spool, while it goes on.
         ended: whether its End is in the spool; afterwards nothing is taken any more.
         payload: bytes of calls' arguments and results that are kept. held: of them, those in memory.
     """
@@ -53,6 +54,7 @@ class Execution:
         "_timeline",
         "_transactions",
         "_warnings",
+        "answered",
         "arrival",
         "day",
         "ended",
@@ -71,7 +73,7 @@ class Execution:
         self.day = arrival.day
         self.trace_id = arrival.trace_id
         self.record = arrival.record
-        self.ended = False
+        self.answered = self.ended = False
         self.payload = self.held = 0
         self._began = journal.ticks()
         self._timeline = arrival.started_ns - self._began
@@ -129,13 +131,7 @@ class Execution:
             return
         record, _ = self._open[call.seq]
         self._journal.write(Intent(self.request_id, [*self._done, record], self._logs), self._originals)
-        for done in self._done:
-            self._originals.pop(id(done), None)
-        for line in self._logs:
-            self._originals.pop(id(line), None)
-        self._done = []
-        self._logs = []
-        self.held = 0
+        self._written()
         record.arguments = b""  # stands in the Intent; the drain takes it from there
         record.sealed = None
 
@@ -238,6 +234,37 @@ class Execution:
             before._release(span)
         self.track(span)
 
+    def answer(
+        self,
+        *,
+        status: int | None,
+        outcome: str,
+        output: bytes | None = None,
+        output_kind: str = "json",
+        response_headers: Sequence[tuple[str, str]] = (),
+        error: Failure | None = None,
+        guest: str | None = None,
+        invocation: int | None = None,
+        duration_ns: int,
+    ) -> None:
+        """Its answer is about to leave while it goes on (ctx.waitUntil): appends all that is known by now.
+        `end` follows, with the same. The arguments are those of `end`.
+
+        Raises:
+            SpoolError: it was not written; it may be answered when it has ended.
+        """
+        event = Answered(self.request_id, status, outcome, duration_ns, guest=guest, invocation=invocation)
+        event.output_kind, event.error, event.warnings = output_kind, error, [*self._warnings]
+        if self.record == "all":
+            event.calls, event.logs = self._done, self._logs
+            self._keep_output(event, output, response_headers)
+        try:
+            self._journal.write(event, self._originals)
+        finally:
+            self._originals.pop(id(event), None)
+        self.answered = True
+        self._written()
+
     def end(
         self,
         *,
@@ -268,7 +295,7 @@ class Execution:
         """
         if self.ended:
             return
-        journal, redaction = self._journal, self._journal.redaction
+        journal = self._journal
         duration = journal.ticks() - self._began if duration_ns is None else duration_ns
         end = End(self.request_id, status, outcome, duration, output_kind=output_kind, error=error)
         end.guest, end.invocation = guest, invocation
@@ -286,21 +313,38 @@ class Execution:
                 if span.end_time is None:
                     span.end()
             end.spans = journal.span_rows(self._spans)
-            if output is not None:
-                kept, _ = redaction.json_bytes(output)
-                end.output, end.output_size = cut(kept, redaction)
-                if kept is not output and end.output_size is None:
-                    original(self._originals, end, "output", output)
-            headers = list(response_headers)
-            end.response_headers = redaction.headers(headers)
-            if end.response_headers is not headers:
-                original(self._originals, end, "response_headers", headers)
+            if not (self.answered and self.record == "all"):
+                self._keep_output(end, output, response_headers)
             if self.record == "errors":
                 before = journal.framed(self.arrival, self._arrival_originals)
         journal.spool.write(before + journal.framed(end, self._originals))
         self.ended = True
         # Spans point back here: without this every execution would wait for the garbage collector.
         self._spans = []
+
+    def _keep_output(
+        self, event: Answered | End, output: bytes | None, response_headers: Sequence[tuple[str, str]]
+    ) -> None:
+        redaction = self._journal.redaction
+        if output is not None:
+            kept, _ = redaction.json_bytes(output)
+            event.output, event.output_size = cut(kept, redaction)
+            if kept is not output and event.output_size is None:
+                original(self._originals, event, "output", output)
+        headers = list(response_headers)
+        event.response_headers = redaction.headers(headers)
+        if event.response_headers is not headers:
+            original(self._originals, event, "response_headers", headers)
+
+    def _written(self) -> None:
+        """What was finished by now is in the spool, where this execution's calls are written as they go."""
+        if self.record != "all":
+            return
+        for done in (*self._done, *self._logs):
+            self._originals.pop(id(done), None)
+        self._done = []
+        self._logs = []
+        self.held = 0
 
     def _abandon(self) -> None:
         for record, _ in self._open.values():

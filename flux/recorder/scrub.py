@@ -17,6 +17,7 @@ import orjson
 
 from flux.record.call import Attempt, CallError
 from flux.record.events import (
+    Answered,
     Arrival,
     Call,
     Deployed,
@@ -33,7 +34,7 @@ from flux.recorder import packed
 from flux.recorder.json_members import MARK
 from flux.recorder.secret_forms import SecretForms
 
-Sealable = Arrival | Call | LogLine | End
+Sealable = Arrival | Call | LogLine | Answered | End
 Originals = dict[int, tuple[Sealable, dict[str, Any]]]
 
 
@@ -57,16 +58,17 @@ def scrub(event: Event, secrets: SecretForms, originals: Originals) -> None:
             _clean(event.rejection.error, secrets)
     elif isinstance(event, Intent):
         _calls(event.calls, event.logs, secrets, originals)
-    elif isinstance(event, End):
+    elif isinstance(event, Answered | End):
         _calls(event.calls, event.logs, secrets, originals)
         if event.output:
             _unreadable(event, "output", event.response_headers, event.output, secrets, originals)
         _members(event, ("output", "response_headers"), secrets, originals)
         _failure(event, secrets, originals)
-        for attempt in event.attempts:
-            _attempt(attempt, secrets)
-        event.spans = [tuple(_removed(value, secrets) for value in row) for row in event.spans]
         event.warnings = _removed(event.warnings, secrets)
+        if isinstance(event, End):
+            for attempt in event.attempts:
+                _attempt(attempt, secrets)
+            event.spans = [tuple(_removed(value, secrets) for value in row) for row in event.spans]
     elif isinstance(event, Spans):
         event.spans = [tuple(_removed(value, secrets) for value in row) for row in event.spans]
     elif isinstance(event, Resource):
@@ -135,7 +137,7 @@ def _unreadable_in_call(call: Call, member: str, secrets: SecretForms, originals
     _unreadable(call, member, message.headers, content, secrets, originals)
 
 
-def _failure(end: End, secrets: SecretForms, originals: Originals) -> None:
+def _failure(end: Answered | End, secrets: SecretForms, originals: Originals) -> None:
     failure = end.error
     if failure is None:
         return

@@ -7,7 +7,7 @@ here knows HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -48,7 +48,11 @@ class Reply(msgspec.Struct, frozen=True):
 
     `status` None means a plain value: `body` is its exact JSON. Otherwise it returned a Response with that
     status, headers and body.
-    `guest` names the process; `invocation` is this run's number in it, from 1.
+    `guest` names the process; `invocation` is this run's number in it, from 1. `warnings` are what the
+    function left behind, each with its place. `rest` is what goes on after the answer, where the function
+    handed work to ctx.waitUntil: it is over when that has settled, at the latest at the deadline, and gives
+    further warnings. It never raises, and goes on whether anybody awaits it or not; until then the host
+    takes calls.
     """
 
     status: int | None
@@ -56,6 +60,8 @@ class Reply(msgspec.Struct, frozen=True):
     body: bytes
     guest: str
     invocation: int
+    warnings: Sequence[str] = ()
+    rest: Awaitable[list[str]] | None = None
 
 
 class Guest(Protocol):
@@ -67,7 +73,8 @@ class Guest(Protocol):
         """Run the function once, effects going to `host`.
 
         Returns when the handler has settled and its issued calls have (open ones are awaited until
-        the deadline; `host` then holds them as abandoned). Any number may be in flight.
+        the deadline; `host` then holds them as abandoned), or at once where it handed work to
+        ctx.waitUntil: then `rest` is set. Any number may be in flight.
 
         Raises:
             FunctionError: the handler threw; paths are relative to the project.

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -38,14 +38,18 @@ from flux.recorder.recorder import Recorder
 from flux.runtime import failures
 from flux.runtime.arrivals import Arrivals
 from flux.runtime.engine import Invocation, Reply
-from flux.runtime.registry import Registry, Served
-from flux.runtime.request import Request, Result
+from flux.runtime.registry import Registry
+from flux.runtime.request import Ending, Request, Result
 from flux.runtime.together import Together
+from flux.runtime.underway import Start, Underway
 
 log = logging.getLogger("flux.runtime")
 
 DEEPEST_INVOKE = 32
 """How many executions may be nested by ctx.invoke."""
+
+_ANSWERED_EARLY = frozenset({"http", "invoke"})
+"""Triggers whose caller gets its answer while work goes on that was handed to ctx.waitUntil."""
 
 _GIVEN_UP = Failure(type="Cancelled", message="It was ended: whoever called it no longer waited.")
 
@@ -96,13 +100,21 @@ class Executor:
         self._monotonic = monotonic
         self.finished: Callable[[Request, Result], None] | None = None
         """Told of each execution once it is recorded (`flux dev` prints a line)."""
+        self.left: Callable[[Request, str, Sequence[str]], None] | None = None
+        """Told of what an execution left behind, by its id, where that is known after its answer only."""
+        self._going_on: set[asyncio.Task[None]] = set()
         self.in_flight = 0
-        """Executions that have begun and not ended."""
+        """Executions that have begun and not ended, those that go on after their answer among them."""
         self.ended: dict[tuple[str, str, str], int] = {}
         """How many have ended, by trigger, outcome and function ("" where none was found)."""
 
     async def execute(self, request: Request) -> Result:
         """Run `request` and return once its record is as durable as the project asks.
+
+        Where the function handed work to ctx.waitUntil, a request or an invocation is answered when what is
+        known by then is that durable, and the execution ends later, by itself. Others (a job, which is
+        acknowledged by what this returns; every one where the answer waits for Postgres, which stores an
+        execution as one) return when it has ended.
 
         Raises:
             SpoolError: the execution can't be recorded (SpoolFull: no room); its answer must be a 503.
@@ -114,18 +126,34 @@ class Executor:
         served = self._registry.get(request.function) if request.function else None
         random = self._entropy(48)
         seed, request_id = random[:32], random[32:].hex()
+        start = Start(request, served, seed, started_ns, began)
         execution, root = self._arrivals.open(request, served, request_id, seed, started_ns)
+        run = Underway(start, execution, root)
         self.in_flight += 1
         counted = "interrupted"
         try:
-            result = await self._run_to_end(request, served, execution, root, seed, started_ns, began)
-            counted = result.outcome
+            ending = await self._ending(run)
+            if run.rest is not None and (result := self._answer(run, ending)) is not None:
+                counted = ""
+                self._go_on(run, ending)
+                await self._recorder.settle()
+            else:
+                if run.rest is not None:
+                    await self._wait_for_rest(run)
+                result = await self._finish(run, ending)
+                counted = result.outcome
         finally:
-            self.in_flight -= 1
-            self._count(request, counted, 1)
+            if counted:
+                self.in_flight -= 1
+                self._count(request, counted, 1)
         if self.finished is not None:
             self.finished(request, result)
         return result
+
+    async def close(self) -> None:
+        """Wait for work that goes on after its answer; each has its deadline."""
+        while self._going_on:
+            await asyncio.wait(set(self._going_on))
 
     def open_together(self, request: Request, request_id: str, started_ns: int | None = None) -> Together:
         """Begin the one execution that several rejected requests are recorded as.
@@ -171,27 +199,20 @@ class Executor:
         key = (request.trigger, outcome, known)
         self.ended[key] = self.ended.get(key, 0) + count
 
-    async def _run_to_end(
-        self,
-        request: Request,
-        served: Served | None,
-        execution: Execution,
-        root: Span,
-        seed: bytes,
-        started_ns: int,
-        began: int,
-    ) -> Result:
+    async def _ending(self, run: Underway) -> Ending:
+        """Run it until its handler has settled. Cancelled, it is recorded as given up."""
         reply: Reply | None = None
         failure: Failure | None = None
         status, outcome = 200, "ok"
         guest: str | None = None
         invocation: int | None = None
+        rejected = run.start.request.rejected
         try:
-            if request.rejected is not None:
-                status, failure = request.rejected
+            if rejected is not None:
+                status, failure = rejected
                 outcome = "rejected"
             else:
-                reply = await self._run(request, served, execution, root, seed, started_ns)
+                reply = await self._run(run)
                 guest, invocation = reply.guest, reply.invocation
                 status = 200 if reply.status is None else reply.status
                 if status >= 500:
@@ -206,35 +227,27 @@ class Executor:
             failure = Failure(type=error.type, message=error.message)
         except asyncio.CancelledError:
             # Unless it were ended here, it would stand open in the spool for as long as this process runs.
-            await self._finish(
-                request, execution, root, None, _GIVEN_UP, 499, "error", guest, invocation, began
-            )
+            await self._finish(run, Ending(499, "error", error=_GIVEN_UP))
             raise
         except Exception as error:
             log.exception("an execution failed inside Flux")
             status, outcome = 500, "error"
             failure = Failure(type="InternalError", message=f"Flux failed: {type(error).__name__}.")
-        return await self._finish(
-            request, execution, root, reply, failure, status, outcome, guest, invocation, began
-        )
+        if reply is None:
+            return Ending(status, outcome, error=failure, guest=guest, invocation=invocation)
+        kind = "json" if reply.status is None else "response"
+        return Ending(status, outcome, kind, reply.body, reply.headers, failure, guest, invocation)
 
-    async def _run(
-        self,
-        request: Request,
-        served: Served | None,
-        execution: Execution,
-        root: Span,
-        seed: bytes,
-        now_ns: int,
-    ) -> Reply:
+    async def _run(self, run: Underway) -> Reply:
+        request, served, execution = run.start.request, run.start.served, run.execution
         if served is None:
             raise NotFound(
                 f"No function is called `{request.function}`.", "List them with GET / or `flux dev`."
             )
         if request.depth > DEEPEST_INVOKE:
             raise FunctionError("InvokeError", f"Invocations are nested more than {DEEPEST_INVOKE} deep.")
-        context = with_execution(trace.set_span_in_context(root, request.context), execution)
-        span = self._tracer.start_span(
+        context = with_execution(trace.set_span_in_context(run.root, request.context), execution)
+        run.span = span = self._tracer.start_span(
             served.name,
             context=context,
             attributes={
@@ -243,20 +256,19 @@ class Executor:
                 semconv.CODE_FILE_PATH: f"functions/{served.deployment.entry}",
             },
         )
-        host: Host | None = None
         try:
             if served.guest is None:
                 raise served.failure or RuntimeFault(f"`{served.name}` is not loaded.")
             where = span.get_span_context()
             deadline = asyncio.get_running_loop().time() + served.timeout
-            host = self._hosts(execution, trace.set_span_in_context(span, context), request, deadline)
-            return await served.guest.invoke(
+            run.host = self._hosts(execution, trace.set_span_in_context(span, context), request, deadline)
+            reply = await served.guest.invoke(
                 Invocation(
                     request_id=execution.request_id,
                     trace_id=execution.trace_id,
                     span_id=format(where.span_id, "016x"),
-                    seed=seed,
-                    now_ns=now_ns,
+                    seed=run.start.seed,
+                    now_ns=run.start.started_ns,
                     timeout=served.timeout,
                     request={
                         "method": request.method,
@@ -269,95 +281,140 @@ class Executor:
                     body=request.body,
                     input=request.input,
                 ),
-                host,
+                run.host,
             )
+            run.warn(reply.warnings)
+            run.rest = reply.rest
+            return reply
         except RuntimeFault as error:
+            run.warn(error.warnings)
+            run.rest = error.rest
             failures.mark(span, failures.explain(error)[1])
             raise
         except asyncio.CancelledError:
             failures.mark(span, _GIVEN_UP)
             raise
         finally:
-            if host is not None:
-                await host.close()
-            span.end()
+            if run.rest is None:
+                await run.leave()
 
-    async def _finish(
-        self,
-        request: Request,
-        execution: Execution,
-        root: Span,
-        reply: Reply | None,
-        failure: Failure | None,
-        status: int,
-        outcome: str,
-        guest: str | None,
-        invocation: int | None,
-        began: int,
-    ) -> Result:
-        if reply is not None:
-            kind, body, headers = "json" if reply.status is None else "response", reply.body, reply.headers
-        else:
-            kind, headers = "json", []
-            body = self.error_document(failure, execution.request_id)
-        if request.trigger == "http":
-            root.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, status)
-        if failure is not None and outcome != "rejected":
-            failures.mark(root, failure, events=False)
-        elif status >= 500:
-            root.set_status(Status(StatusCode.ERROR))
-            root.set_attribute(semconv.ERROR_TYPE, str(status))
-        elif failure is not None:
-            root.set_attribute(semconv.ERROR_TYPE, failure.type)
-        duration = self._monotonic() - began
-        root.end()
+    def _answer(self, run: Underway, ending: Ending) -> Result | None:
+        """Write down how it is answered while it goes on. None where its answer has to wait for its end."""
+        if run.start.request.trigger not in _ANSWERED_EARLY or self._recorder.spool.durability == "postgres":
+            return None
+        duration = self._monotonic() - run.start.began
         try:
-            execution.end(
-                status=status,
-                outcome=outcome,
-                output=reply.body if reply is not None else None,
-                output_kind=kind,
-                response_headers=headers,
-                error=failure,
-                guest=guest,
-                invocation=invocation,
-                duration_ns=duration,
-            )
+            self._record(run.execution.answer, ending, duration)
+        except SpoolError:
+            return None
+        self._mark(run, ending)
+        run.root.end()
+        return self._result(run, ending)
+
+    def _go_on(self, run: Underway, ending: Ending) -> None:
+        """See its work through beside what else happens, then end it."""
+
+        known = len(run.warnings)
+
+        async def go_on() -> None:
+            counted = "interrupted"
+            try:
+                await self._see_through(run)
+                duration = self._monotonic() - run.start.began
+                self._recorder.owe(partial(self._record, run.execution.end, ending, duration))
+                counted = ending.outcome
+                if self.left is not None and run.warnings[known:]:
+                    self.left(run.start.request, run.execution.request_id, run.warnings[known:])
+            finally:
+                self.in_flight -= 1
+                self._count(run.start.request, counted, 1)
+
+        task = asyncio.get_running_loop().create_task(go_on(), name="an execution after its answer")
+        self._going_on.add(task)
+        task.add_done_callback(self._going_on.discard)
+
+    async def _wait_for_rest(self, run: Underway) -> None:
+        """See its work through before it is answered. Cancelled, it is recorded as given up."""
+        try:
+            await self._see_through(run)
+        except asyncio.CancelledError:
+            await self._finish(run, Ending(499, "error", error=_GIVEN_UP))
+            raise
+
+    async def _see_through(self, run: Underway) -> None:
+        assert run.rest is not None
+        try:
+            run.warn(await run.rest)
+        finally:
+            await run.leave()
+
+    async def _finish(self, run: Underway, ending: Ending) -> Result:
+        self._mark(run, ending)
+        duration = self._monotonic() - run.start.began
+        run.root.end()
+        execution, http = run.execution, run.start.request.trigger == "http"
+        try:
+            self._record(execution.end, ending, duration)
             await self._recorder.settle()
         except (SpoolFull, SpoolGone) as error:
-            execution.warn(f"It ended {outcome} with {status}, which could not be recorded: {error.message}")
-            status, outcome, kind, headers, failure = 503, "error", "json", [], failures.UNRECORDED
-            body = self.error_document(failure, execution.request_id)
-            self._recorder.owe(
-                partial(
-                    execution.end,
-                    status=status,
-                    outcome=outcome,
-                    error=failure,
-                    guest=guest,
-                    invocation=invocation,
-                    duration_ns=duration,
-                )
+            how = f"It ended {ending.outcome} with {ending.status}"
+            execution.warn(f"{how}, which could not be recorded: {error.message}")
+            ending = Ending(
+                503, "error", error=failures.UNRECORDED, guest=ending.guest, invocation=ending.invocation
             )
-            if request.trigger != "http":
+            self._recorder.owe(partial(self._record, execution.end, ending, duration))
+            if not http:
                 raise
         except Unconfirmed as error:
-            if request.trigger == "http":
-                self._unconfirmed(error, root)
-                status, outcome, kind, headers, failure = 503, "error", "json", [], failures.UNCONFIRMED
-                body = self.error_document(failure, execution.request_id)
+            if http:
+                self._unconfirmed(error, run.root)
+                ending = Ending(503, "error", error=failures.UNCONFIRMED)
             else:
                 log.warning("execution %s goes on unconfirmed: %s", execution.request_id, error.message)
+        return self._result(run, ending)
+
+    def _record(self, write: Callable[..., None], ending: Ending, duration: int) -> None:
+        """Append how it ended: its answer (`Execution.answer`) or its end (`Execution.end`)."""
+        write(
+            status=ending.status,
+            outcome=ending.outcome,
+            output=ending.output,
+            output_kind=ending.kind,
+            response_headers=ending.headers,
+            error=ending.error,
+            guest=ending.guest,
+            invocation=ending.invocation,
+            duration_ns=duration,
+        )
+
+    def _mark(self, run: Underway, ending: Ending) -> None:
+        """Say on the root span how it ended."""
+        root, failure = run.root, ending.error
+        if run.start.request.trigger == "http":
+            root.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, ending.status)
+        if failure is not None and ending.outcome != "rejected":
+            failures.mark(root, failure, events=False)
+        elif ending.status >= 500:
+            root.set_status(Status(StatusCode.ERROR))
+            root.set_attribute(semconv.ERROR_TYPE, str(ending.status))
+        elif failure is not None:
+            root.set_attribute(semconv.ERROR_TYPE, failure.type)
+
+    def _result(self, run: Underway, ending: Ending) -> Result:
+        execution, body = run.execution, ending.output
+        if body is None:
+            body = self.error_document(ending.error, execution.request_id)
         return Result(
             request_id=execution.request_id,
             trace_id=execution.trace_id,
             span_id=execution.arrival.span_id,
-            status=status,
-            outcome=outcome,
-            kind=kind,
-            headers=headers,
+            status=ending.status,
+            outcome=ending.outcome,
+            kind=ending.kind,
+            headers=list(ending.headers),
             body=body,
-            error=failure,
+            error=ending.error,
+            warnings=tuple(run.warnings),
         )
 
     def error_document(self, failure: Failure | None, request_id: str | None) -> bytes:

@@ -19,7 +19,7 @@ from flux.runtime.connection import Connection, Taker
 from flux.runtime.deployment import Deployment
 from flux.runtime.engine import Invocation, Reply
 from flux.runtime.frames import Header, encode, frame
-from flux.runtime.thrown import function_error
+from flux.runtime.thrown import function_error, warning
 
 CANCEL_WITHIN = 0.5
 """Seconds that cancelled host calls may take to wind up before the invocation ends without them."""
@@ -29,6 +29,11 @@ MOST_HELD = 512 * 2**20
 """Bytes of arguments of open calls that one process may hold."""
 MOST_WITHDRAWN = 10_000
 """Invocations given up that are remembered: of them a guest may still say something."""
+
+MOST_LEFT = 100
+"""Warnings that are taken of one frame."""
+MORE = frozenset({"work", "calls"})
+"""What a settled handler can leave open."""
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
@@ -46,6 +51,10 @@ class Run(msgspec.Struct, eq=False):
         last: the number of its last call or note.
         open: its calls without an outcome, by number, with the sizes of their arguments.
         failed: whether it was ended from here, not by the guest.
+        more: what is open after its handler has settled, in the guest's word: `work` that was handed to
+            ctx.waitUntil, which goes on making calls, or `calls`. Its `end` follows.
+        over: whether that has come. cut: whether nobody waits for it any more.
+        warnings: what it left behind, as far as the guest has told.
         settled: done when its handler has settled and no call is open; None before someone waits for that.
     """
 
@@ -57,9 +66,28 @@ class Run(msgspec.Struct, eq=False):
     due: float
     sent: bool = False
     failed: bool = False
+    more: str | None = None
+    over: bool = False
+    cut: bool = False
     last: int = 0
     open: dict[int, tuple[asyncio.Task[None], int]] = {}
+    warnings: list[str] = []
     settled: asyncio.Future[None] | None = None
+
+    @property
+    def working(self) -> bool:
+        """Whether work goes on after the answer."""
+        return self.more == "work" and not (self.over or self.cut)
+
+    @property
+    def takes(self) -> bool:
+        """Whether it may make calls."""
+        return not self.answer.done() or self.working
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether something of it is open after its handler has settled."""
+        return not self.cut and (bool(self.open) or (self.more is not None and not self.over))
 
 
 class InFlight:
@@ -82,6 +110,7 @@ class InFlight:
             "abort": self._take_abort,
             "done": self._take_done,
             "error": self._take_error,
+            "end": self._take_end,
         }
         self.name = name
         self._connection = connection
@@ -115,20 +144,30 @@ class InFlight:
         self._connection.write(frame(head, invocation.body + given if given else invocation.body))
 
     async def settle(self, run: Run) -> None:
-        """The handler has settled: wait for the calls it left open, until `cut_off`. An invocation that was
-        ended from here leaves none that it waits for."""
-        if run.open and not run.failed:
+        """The handler has settled: wait for the work and the calls it left open, until `cut_off`. An
+        invocation that was ended from here leaves none that it waits for."""
+        if run.unsettled and not run.failed:
             run.settled = self._loop.create_future()
             await run.settled
 
-    def cut_off(self, run: Run) -> None:
-        """Wait no longer for the calls that a settled handler left open."""
+    def cut_off(self, run: Run, why: str | None = None) -> None:
+        """Wait no longer for what a settled handler left open; `why` is said where its work goes on."""
+        if run.working and why is not None:
+            run.warnings.append(f"Work handed to ctx.waitUntil was cut off: {why}")
+        if run.more is not None and not run.over:
+            self._withdraw(run)
+        run.cut = True
+        self._settled(run)
+
+    def _settled(self, run: Run) -> None:
         if run.settled is not None and not run.settled.done():
             run.settled.set_result(None)
 
     def fail(self, run: Run, error: FluxError) -> None:
         """End an invocation without the guest."""
-        if not run.answer.done():
+        if run.working:
+            self.cut_off(run, error.message)
+        elif not run.answer.done():
             run.failed = True
             self._withdraw(run)
             run.answer.set_exception(error)
@@ -151,7 +190,7 @@ class InFlight:
         for run in list(self.runs.values()):
             self._cancel_calls(run)
             if run.answer.done():
-                self.cut_off(run)
+                self.cut_off(run, error().message)
             else:
                 run.answer.set_exception(error())
 
@@ -198,8 +237,8 @@ class InFlight:
         ended = run.open.pop(n, None)
         if ended is not None:
             self._held -= ended[1]
-            if run.settled is not None and not run.open:
-                self.cut_off(run)
+            if run.settled is not None and not run.unsettled:
+                self._settled(run)
 
     def _cancel_calls(self, run: Run) -> None:
         for n in list(run.open):
@@ -222,7 +261,7 @@ class InFlight:
     def _take_call(self, header: Header, body: bytes) -> None:
         number, n, op = header["i"], header["n"], header["op"]
         run = self.runs.get(number)
-        if run is None or run.answer.done():
+        if run is None or not run.takes:
             if number in self._withdrawn:
                 return
             raise RuntimeFault(f"a call in invocation {str(number)[:40]}, which is not running")
@@ -238,7 +277,7 @@ class InFlight:
     def _take_note(self, header: Header, body: bytes) -> None:
         number, op = header["i"], header["op"]
         run = self.runs.get(number)
-        if run is None or run.answer.done():
+        if run is None or not run.takes:
             if number in self._withdrawn or (type(number) is int and 0 < number <= self._last):
                 return
             raise RuntimeFault(f"a note in invocation {str(number)[:40]}, which never was")
@@ -259,6 +298,7 @@ class InFlight:
         run = self._ending(header["i"])
         if run is None:
             return
+        self._take_rest(run, header)
         status = header.get("status")
         if status is None:
             run.answer.set_result(Reply(None, [], body, self.name, run.number))
@@ -271,8 +311,34 @@ class InFlight:
     def _take_error(self, header: Header, body: bytes) -> None:
         run = self._ending(header["i"])
         if run is not None:
+            self._take_rest(run, header)
             assert self._deployment is not None
             run.answer.set_exception(function_error(header["error"], self._deployment, self._bundle))
+
+    def _take_end(self, header: Header, body: bytes) -> None:
+        """What a settled handler had left open has settled too."""
+        number = header["i"]
+        run = self.runs.get(number)
+        if run is None or run.more is None or run.over:
+            if number in self._withdrawn:
+                return
+            raise RuntimeFault(f"an end of invocation {str(number)[:40]}, which left nothing open")
+        self._take_rest(run, header)
+        run.over = True
+        if not run.open:
+            self._settled(run)
+
+    def _take_rest(self, run: Run, header: Header) -> None:
+        """What a guest says of what its function left behind."""
+        more = header.get("more")
+        if more is not None:
+            if more not in MORE:
+                raise RuntimeFault(f"an end that leaves {str(more)[:40]!r}")
+            run.more = more
+        left = header.get("warnings")
+        if left is not None:
+            assert self._deployment is not None
+            run.warnings += [warning(each, self._deployment, self._bundle) for each in left[:MOST_LEFT]]
 
     def _ending(self, number: int) -> Run | None:
         """The invocation that the guest ends; None for one that was given up."""

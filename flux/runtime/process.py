@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from flux.errors import DeadlineExceeded, FunctionError, GuestDied, RuntimeFault
 from flux.host.protocol import Host
 from flux.runtime.connection import Connection, Taker
@@ -253,6 +255,7 @@ class GuestProcess:
             run.due -= PING_BEFORE
         if run.due < self._alarm_at:
             self._set_alarm(run.due)
+        rest: asyncio.Task[list[str]] | None = None
         try:
             if self._connection.writable is not None:
                 waiting: set[asyncio.Future[Any]] = {self._connection.writable, run.answer}
@@ -262,28 +265,51 @@ class GuestProcess:
             try:
                 reply = await run.answer
             except FunctionError as error:
-                await inflight.settle(run)
+                if run.working:
+                    error.rest = rest = self._see_through(run)
+                elif run.unsettled:
+                    await inflight.settle(run)
                 self.served += 1
                 if out_of_memory(error, self._memory_mb) and self.usable:
                     # What the process still holds may not leave enough for others.
                     self.retired = True
                     self._announce()
                 raise
-            if run.open:
+            if run.working:
+                rest = self._see_through(run)
+            elif run.unsettled:
                 await inflight.settle(run)
             self.served += 1
+            if run.warnings or rest is not None:
+                reply = structs.replace(reply, warnings=_taken(run), rest=rest)
             return reply
         except RuntimeFault as error:
-            error.guest, error.invocation = self.name, run.number
+            error.guest, error.invocation, error.warnings = self.name, run.number, _taken(run)
             raise
         finally:
-            inflight.end(run)
-            if run.open:
-                await inflight.abandon(run)
-            if self._idle is not None and not self._runs:
-                if not self._idle.done():
-                    self._idle.set_result(None)
-                self._idle = None
+            if rest is None:
+                await self._end(run)
+
+    def _see_through(self, run: Run) -> asyncio.Task[list[str]]:
+        """Let the work go on that was handed to ctx.waitUntil; the invocation counts until it is over."""
+
+        async def see_through() -> list[str]:
+            try:
+                await self._inflight.settle(run)
+            finally:
+                await self._end(run)
+            return _taken(run)
+
+        return self._loop.create_task(see_through(), name="work after the answer")
+
+    async def _end(self, run: Run) -> None:
+        self._inflight.end(run)
+        if run.open:
+            await self._inflight.abandon(run)
+        if self._idle is not None and not self._runs:
+            if not self._idle.done():
+                self._idle.set_result(None)
+            self._idle = None
 
     # Deadlines
 
@@ -303,18 +329,27 @@ class GuestProcess:
                 self._expire(run)
             else:
                 run.due = run.deadline
-                if not run.answer.done():
+                if run.takes:
                     self._pulse.ping()
         if not self._dead:
             self._set_alarm(min((run.due for run in self._runs.values()), default=math.inf))
 
     def _expire(self, run: Run) -> None:
         if run.answer.done():
-            self._inflight.cut_off(run)
+            if not run.working:
+                self._inflight.cut_off(run)
+                return
+            why = f"it did not end within {run.timeout * 1000:.0f} ms (timeout_ms)."
+            self._inflight.cut_off(run, why)
+            self._retire()
             return
         function = self.deployment.function if self.deployment else self.name
         text = f"`{function}` did not answer within {run.timeout * 1000:.0f} ms."
         self._inflight.fail(run, DeadlineExceeded(text))
+        self._retire()
+
+    def _retire(self) -> None:
+        """One of its invocations ran past its deadline: what it still does there is unknown."""
         if self._dead:
             return
         self.retired = True
@@ -399,3 +434,9 @@ class GuestProcess:
             code=self._child.returncode,
             said=self._stderr.last,
         )
+
+
+def _taken(run: Run) -> list[str]:
+    """The warnings that came since they were taken last."""
+    warnings, run.warnings = run.warnings, []
+    return warnings

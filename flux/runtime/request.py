@@ -53,9 +53,33 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """How a handler ended: what is recorded, and what its answer is made of.
+
+    Attributes:
+        status: what is answered. outcome: `ok`, `error` or `rejected`.
+        kind: `json` (a value, or an error document) or `response` (the handler's own Response).
+        output: what the handler returned, exact; None where it returned nothing.
+        headers: of its Response. error: why it failed.
+        guest, invocation: the process that it ran in, and the run's number there.
+    """
+
+    status: int
+    outcome: str
+    kind: str = "json"
+    output: bytes | None = None
+    headers: Sequence[tuple[str, str]] = ()
+    error: Failure | None = None
+    guest: str | None = None
+    invocation: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
-    """How it ended. `kind` is `json` (a value's exact JSON, or an error document) or `response` (the
-    handler's own Response).
+    """How it was answered.
+
+    `kind` is `json` (a value's exact JSON, or an error document) or `response` (the handler's own Response).
+    `warnings` are those that were known by then.
     """
 
     request_id: str
@@ -67,3 +91,4 @@ class Result:
     headers: list[tuple[str, str]]
     body: bytes
     error: Failure | None = None
+    warnings: Sequence[str] = ()

@@ -53,6 +53,26 @@ def function_error(error: object, deployment: Deployment, bundle: str) -> Functi
     )
 
 
+def warning(left: object, deployment: Deployment, bundle: str) -> str:
+    """What a function left behind, in a line that begins with its place: `functions/f/index.ts:7: ...`.
+
+    Args:
+        left: `{text, frames: [{file, line}], times?}` as the guest sent it. Without a frame of the function's
+            own code the place is its file.
+        deployment, bundle: as in `function_error`.
+
+    Raises:
+        TypeError: `left` is not of that shape; the guest has then broken the protocol.
+    """
+    if not isinstance(left, Mapping):
+        raise TypeError("a warning that is not an object")
+    file, line, _ = _location(left.get("frames") or (), deployment)
+    place = f"{file}:{line}" if file and line else f"functions/{deployment.entry}"
+    text = clean(str(left.get("text") or ""), bundle)
+    times = _number(left.get("times")) or 1
+    return f"{place}: {text}" + (f" ({times:,} times)" if times > 1 else "")
+
+
 def out_of_memory(error: FunctionError, memory_mb: int) -> bool:
     """Whether the function met its process's memory limit (V8's heap limit ends the process instead); the
     error's message then says which limit that is.

@@ -5,7 +5,7 @@ SELECT 'execution' AS part, request_id, ROW(
        request_id, day, trace_id, span_id, parent_request_id, trigger, function, deployment, node, guest, invocation,
        method, url, path, route, query, params::text, request_headers::text, client_request_id, client,
        body, body_size, input, output, output_kind, output_size, response_headers::text,
-       status, outcome, started_at, duration_ms, error::text, record, replay_of, job_id, job_attempt, warnings::text, count
+       status, outcome, started_at, answered_ms, duration_ms, error::text, record, replay_of, job_id, job_attempt, warnings::text, count
 ) AS columns
 FROM flux.executions
 WHERE request_id = $1 AND day = $2
@@ -31,16 +31,6 @@ UNION ALL
 SELECT 'log', request_id, ROW(seq, at, level, message, fields, span_id)
 FROM flux.logs
 WHERE request_id = $1 AND day = $2
-
--- name: spans_of
--- The spans of a trace that has no execution: they may begin on several days.
-SELECT 'span' AS part, request_id, ROW(
-       span_id, trace_id, parent_span_id, name, kind, start_time, start_ns, duration_ns, status, status_message,
-       attributes::text, events::text, links::text, scope)
-FROM flux.spans
-WHERE request_id = $1
-ORDER BY start_ns
-LIMIT $2
 
 -- name: descendants
 -- Executions that this one invoked or pushed as jobs, and those that came of them in turn.

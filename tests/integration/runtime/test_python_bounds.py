@@ -192,5 +192,5 @@ async def test_a_host_call_in_top_level_code_or_after_the_end_is_refused(python:
     """
     guest = await python.load(code)
     await guest.invoke(invocation(), ScriptedHost())
-    with pytest.raises(FunctionError, match="after the handler has returned"):
+    with pytest.raises(FunctionError, match="after the handler had returned"):
         await guest.invoke(invocation(), ScriptedHost())

@@ -95,7 +95,8 @@ def trace(**values: Any) -> Trace:
         "job_id": None, "job_attempt": None, "count": 1, "route": "/buy", "warnings": [], "span_id": "aa",
         "node": "n1", "guest": None, "invocation": None, "client": None, "client_request_id": None,
         "record": "all", "request": request(), "input": {"item": 3}, "output": {"ok": True},
-        "output_kind": "json", "response_headers": {}, "body_size": None, "output_size": None,
+        "output_kind": "json", "answered_ms": None, "response_headers": {}, "body_size": None,
+        "output_size": None,
         "spans": [
             span("aa", None, "POST /buy", 0, 10, kind="SERVER"),
             span("bb", "aa", "buy", 1, 8, attributes={"faas.invocation_id": "x"}),

@@ -1,10 +1,10 @@
 // console.* and ctx.log as `log` notes of the invocation they happen in; outside any, as lines on stderr. Also where errors go that
 // nobody handles.
 
-import { describe } from "./errors.ts";
 import { note } from "./host.ts";
 import { scope, sources } from "./invocation.ts";
-import { isArray, ObjectDefineProperty, parse, stringify, utf8 } from "./primordials.ts";
+import { uncaught } from "./leftovers.ts";
+import { isArray, ObjectDefineProperty, stringify, utf8 } from "./primordials.ts";
 
 // deno-lint-ignore no-explicit-any
 const internal = (Deno as any)[(Deno as any).internal];
@@ -26,11 +26,14 @@ export function log(level: string, message: string, fields?: string): void {
   if (note("log", json) === 0) stray(`${level}: ${text}`);
 }
 
-/** Log an error that nobody handled: it belongs to the running invocation but doesn't end it. */
-export function report(error: unknown): void {
-  const { type, message, stack } = parse(describe(error));
-  if (scope()?.invocation.ended === false) log("error", `Unhandled: ${stack || `${type}: ${message}`}`);
-  else stray(`Unhandled after the handler had returned: ${stack || `${type}: ${message}`}`);
+/** An error that nobody handled: it belongs to the running invocation, as a line of its log and as a warning, but doesn't end it. */
+export function report(error: unknown, promise?: object): void {
+  const invocation = scope()?.invocation;
+  const late = invocation?.answered === true ? "After the handler had returned, nobody" : "Nobody";
+  const text = uncaught(invocation, error, `${late} caught: `, promise);
+  if (text === undefined) return;
+  if (invocation?.ended === false) log("error", `Unhandled: ${text}`);
+  else if (invocation?.closed !== false) stray(`Unhandled after the handler had returned: ${text}`);
 }
 
 function fieldsOf(value: unknown): string | undefined {
@@ -72,7 +75,7 @@ export function installConsole(): void {
   ObjectDefineProperty(globalThis, "console", { value: fresh, writable: true, configurable: true, enumerable: false });
   addEventListener("unhandledrejection", (event) => {
     event.preventDefault();
-    report(event.reason);
+    report(event.reason, event.promise);
   });
   addEventListener("error", (event) => {
     event.preventDefault();

@@ -1,13 +1,14 @@
 // `ctx`: what a handler is given beside its input. The same object shape as in Python; its types are in types/index.d.ts.
 
-import { ctxLog } from "./console.ts";
+import { ctxLog, log } from "./console.ts";
 import { db } from "./db.ts";
-import { describe } from "./errors.ts";
+import { describe, graft } from "./errors.ts";
 import { fetch } from "./fetch.ts";
 import type { Header } from "./frames.ts";
-import { note } from "./host.ts";
-import { scope, within } from "./invocation.ts";
-import { bytesSlice, fromUtf8, parse, RealHeaders, stringify } from "./primordials.ts";
+import { note, site } from "./host.ts";
+import { type Invocation, scope, within } from "./invocation.ts";
+import { leave, uncaught } from "./leftovers.ts";
+import { bytesSlice, fromUtf8, parse, promiseThen, RealError, RealHeaders, RealPromise, stringify } from "./primordials.ts";
 import { invoke, push, secret } from "./queue.ts";
 import { sleep } from "./timers.ts";
 
@@ -37,6 +38,36 @@ async function span<T>(name: string, work: () => Promise<T> | T, attributes?: Re
     note("span.end", `{"start":${n},"error":${stringify({ type, message })}}`, here);
     throw error;
   }
+}
+
+/** Keep the execution open after its answer, until `work` has settled. A rejection is a warning; the answer has left. */
+function waitUntil(work: PromiseLike<unknown>): void {
+  const at = site();
+  if (typeof (work as { then?: unknown } | null | undefined)?.then !== "function") {
+    const called = typeof work === "function" ? "; call the function" : "";
+    throw graft(new TypeError(`ctx.waitUntil takes a promise${called}.`), at);
+  }
+  const invocation = scope()?.invocation;
+  if (invocation === undefined) throw graft(new RealError("ctx.waitUntil works inside a handler only."), at);
+  if (invocation.ended) {
+    throw leave(invocation, graft(new RealError("ctx.waitUntil came after the execution had ended: hand work over before the handler returns."), at));
+  }
+  invocation.works++;
+  const settled = () => {
+    if (--invocation.works === 0 && invocation.settled) worked(invocation);
+  };
+  promiseThen(RealPromise.resolve(work), settled, (reason) => {
+    const text = uncaught(invocation, reason, "Work handed to ctx.waitUntil failed: ");
+    if (text !== undefined) log("error", `ctx.waitUntil: ${text}`);
+    settled();
+  });
+}
+
+let worked: (invocation: Invocation) => void = () => {};
+
+/** Have `call` called when the last work that was handed to ctx.waitUntil has settled after the handler. */
+export function onWorked(call: (invocation: Invocation) => void): void {
+  worked = call;
 }
 
 /** What bytes hold: the value of JSON, the text of anything else (a form, plain text), null where there are none. */
@@ -127,6 +158,6 @@ export class Context {
   }
 
   static {
-    Object.assign(Context.prototype, { db, queue, secrets, trace, invoke, sleep, fetch, log: ctxLog });
+    Object.assign(Context.prototype, { db, queue, secrets, trace, invoke, sleep, fetch, waitUntil, log: ctxLog });
   }
 }

@@ -1,6 +1,6 @@
 // ctx.db: queries, SQL and transactions as host calls; and the values that JSON can't hold, on the way out and in.
 
-import { ask, call } from "./host.ts";
+import { ask, call, site } from "./host.ts";
 import { fromBase64, hasOwn, isArray, stringify, toBase64 } from "./primordials.ts";
 import { push, type PushOptions } from "./queue.ts";
 
@@ -91,16 +91,17 @@ class Database extends Queries {
     { isolation, readonly }: { isolation?: string; readonly?: boolean } = {},
   ): Promise<T> {
     if (typeof work !== "function") throw new TypeError("ctx.db.transaction takes a function: async (tx) => { ... }.");
-    const begun = ask("db.begin", stringify({ isolation, readonly }));
+    const at = site();
+    const begun = ask("db.begin", stringify({ isolation, readonly }), undefined, at);
     await begun.answer;
     let result: T;
     try {
       result = await work(new Transaction(begun.n));
     } catch (error) {
-      await call("db.rollback", "{}", begun.n).catch(() => undefined);
+      await call("db.rollback", "{}", begun.n, at).catch(() => undefined);
       throw error;
     }
-    await call("db.commit", "{}", begun.n);
+    await call("db.commit", "{}", begun.n, at);
     return result;
   }
 }

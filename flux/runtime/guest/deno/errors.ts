@@ -56,6 +56,12 @@ function framesOf(stack: string): Frame[] {
   return frames;
 }
 
+/** Where user code was, by a stack: the innermost frame of its own, as JSON of a list of one, or of none. */
+export function placeIn(stack: unknown): string {
+  const [frame] = framesOf(typeof stack === "string" ? stack : "");
+  return frame === undefined ? "[]" : `[{"file":${stringify(frame.file)},"line":${frame.line}}]`;
+}
+
 function locationIn(line: string): (string | undefined)[] {
   const match = LOCATION.exec(line);
   return match ? [match[1], match[2], match[3], undefined] : [];

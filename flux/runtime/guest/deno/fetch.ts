@@ -1,12 +1,12 @@
 // fetch as a host call: whatever the Web API takes as a request is read into bytes first, and the host's answer becomes a real Response.
 
-import { abandon, ask } from "./host.ts";
+import { abandon, ask, type Site, site } from "./host.ts";
 import { uuid } from "./crypto.ts";
 import { encode } from "./db.ts";
 import { FetchError } from "./functions.ts";
 import { graft } from "./errors.ts";
 import { scope } from "./invocation.ts";
-import { bodyOf, captureStackTrace, fromBase64, RealHeaders, RealPromise, RealResponse, utf8 } from "./primordials.ts";
+import { bodyOf, fromBase64, RealHeaders, RealPromise, RealResponse, utf8 } from "./primordials.ts";
 
 interface Answer {
   status: number;
@@ -23,11 +23,10 @@ const RealRequest = Request;
 
 /** The global fetch. */
 export async function fetch(input: string | URL | Request, init: RequestInit = {}): Promise<Response> {
-  const site: { stack?: string } = {};
-  captureStackTrace(site);
+  const at = site();
   const request = input instanceof RealRequest ? input : undefined;
   const method = (init.method ?? request?.method ?? "GET").toString().toUpperCase();
-  const url = absolute(request?.url ?? String(input), site);
+  const url = absolute(request?.url ?? String(input), at);
   const headers = new RealHeaders(init.headers ?? request?.headers);
   const signal = init.signal ?? request?.signal;
   const redirect = init.redirect ?? request?.redirect ?? "follow";
@@ -40,21 +39,21 @@ export async function fetch(input: string | URL | Request, init: RequestInit = {
   } else if (request?.body) {
     body = await bytesOf(new RealResponse(request.body));
   }
-  if (body !== null && (method === "GET" || method === "HEAD")) throw graft(new TypeError(`A ${method} request has no body.`), site);
+  if (body !== null && (method === "GET" || method === "HEAD")) throw graft(new TypeError(`A ${method} request has no body.`), at);
   signal?.throwIfAborted();
-  const asked = ask<Answer>("fetch", encode({ method, url, headers: [...headers], body: textual(body), redirect }));
+  const asked = ask<Answer>("fetch", encode({ method, url, headers: [...headers], body: textual(body), redirect }), undefined, at);
   return respond(await (signal ? abortable(asked, signal) : asked.answer));
 }
 
-function absolute(text: string, site: { stack?: string }): string {
+function absolute(text: string, at: Site): string {
   let url: URL;
   try {
     url = new URL(text);
   } catch {
-    throw graft(new FetchError("InvalidURL", `fetch takes an absolute URL, not \`${text}\`.`, { url: text }), site);
+    throw graft(new FetchError("InvalidURL", `fetch takes an absolute URL, not \`${text}\`.`, { url: text }), at);
   }
   if (url.protocol !== "http:" && url.protocol !== "https:") {
-    throw graft(new FetchError("InvalidURL", `fetch reaches http: and https: only, not \`${url.protocol}\`.`, { url: text }), site);
+    throw graft(new FetchError("InvalidURL", `fetch reaches http: and https: only, not \`${url.protocol}\`.`, { url: text }), at);
   }
   return url.href;
 }

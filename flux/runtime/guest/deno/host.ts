@@ -2,12 +2,15 @@
 // message, `answer` settles what a reply frame is about.
 
 import { graft, hostError } from "./errors.ts";
+import { leave } from "./leftovers.ts";
 import type { Header, Wire } from "./frames.ts";
 import { type Invocation, type Pending, scope } from "./invocation.ts";
-import { captureStackTrace, fromUtf8, hasOwn, mapDelete, mapGet, mapSet, parse, RealError, RealPromise } from "./primordials.ts";
+import { captureStackTrace, fromUtf8, hasOwn, mapDelete, mapForEach, mapGet, mapSet, parse, RealError, RealPromise } from "./primordials.ts";
+import { later } from "./turns.ts";
 import { fitting } from "./value.ts";
 
 const MOST_OPEN = 10_000;
+const AWAIT = "await it, or hand the work to ctx.waitUntil.";
 let wire: Wire | undefined;
 
 /** Give the calls their wire. Works once. */
@@ -21,34 +24,47 @@ export interface Asked<T> {
   answer: Promise<T>;
 }
 
-/** Send a call. `args` is exact JSON text of an object. Throws where there is no invocation to make it in. */
-export function ask<T>(op: string, args: string, tx?: number): Asked<T> {
-  const site: { stack?: string } = {};
-  captureStackTrace(site);
+/** Where a call was made: its `stack` shows it. */
+export interface Site {
+  stack?: string;
+}
+
+/** The place of the running code. */
+export function site(): Site {
+  const here: Site = {};
+  captureStackTrace(here);
+  return here;
+}
+
+/**
+ * Send a call. `args` is exact JSON text of an object; `at` is where user code made it, where that is not on the stack any more; a `quiet`
+ * one may be left open without a warning. Throws where there is no invocation to make it in.
+ */
+export function ask<T>(op: string, args: string, tx?: number, at: Site = site(), quiet = false): Asked<T> {
   const here = scope();
   if (here === undefined) {
-    throw graft(new RealError(`${shown(op)} works inside a handler only, not while the module is loaded.`), site);
+    throw graft(new RealError(`${shown(op)} works inside a handler only, not while the module is loaded.`), at);
   }
   const { invocation, span } = here;
   if (invocation.ended) {
-    throw graft(new RealError(`${shown(op)} came after the handler had returned: await what the function does.`), site);
+    throw leave(invocation, graft(new RealError(`${shown(op)} came after the handler had returned, and was not done: ${AWAIT}`), at));
   }
   if (invocation.pending.size >= MOST_OPEN) {
-    throw graft(new RangeError(`${shown(op)}: ${MOST_OPEN} calls are open already; await some.`), site);
+    throw graft(new RangeError(`${shown(op)}: ${MOST_OPEN} calls are open already; await some.`), at);
   }
   fitting(args, shown(op));
   const n = ++invocation.last;
   const answer = new RealPromise<T>((resolve, reject) => {
-    mapSet(invocation.pending, n, { op, site, resolve, reject } as Pending);
+    mapSet(invocation.pending, n, { op, site: at, quiet, resolve, reject } as Pending);
   });
   wire!.send(header("call", invocation, n, op, tx, span), args);
   return { n, answer };
 }
 
 /** Like `ask`, as an async function: errors of the call itself become rejections too. */
-export function call<T>(op: string, args: string, tx?: number): Promise<T> {
+export function call<T>(op: string, args: string, tx?: number, at?: Site): Promise<T> {
   try {
-    return ask<T>(op, args, tx).answer;
+    return ask<T>(op, args, tx, at).answer;
   } catch (error) {
     return RealPromise.reject(error);
   }
@@ -68,9 +84,13 @@ export function abandon(invocation: Invocation, n: number): void {
   if (mapDelete(invocation.pending, n) && !invocation.ended) wire!.send(`{"t":"abort","i":${invocation.number},"n":${n}}`);
 }
 
-/** Act on a reply frame: move the clock and settle the call, in a macrotask of its own. */
-export function answer(invocation: Invocation, frame: Header, body: Uint8Array<ArrayBuffer>): void {
+/**
+ * Act on a reply frame: move the clock and settle the call, in a macrotask of its own. `settled` is called when an ended invocation's last
+ * call has been answered and what waited for it has run.
+ */
+export function answer(invocation: Invocation, frame: Header, body: Uint8Array<ArrayBuffer>, settled: (of: Invocation) => void): void {
   invocation.deliver(() => {
+    if (invocation.ended && invocation.pending.size <= 1) later(() => settled(invocation));
     if (frame.now > invocation.now) invocation.now = frame.now;
     const pending = mapGet(invocation.pending, frame.n);
     if (pending === undefined) return;
@@ -83,6 +103,21 @@ export function answer(invocation: Invocation, frame: Header, body: Uint8Array<A
 function header(t: string, invocation: Invocation, n: number, op: string, tx: number | undefined, span: number | undefined): string {
   const start = `{"t":"${t}","i":${invocation.number},"n":${n},"op":"${op}"`;
   return `${start}${tx === undefined ? "" : `,"tx":${tx}`}${span === undefined ? "" : `,"span":${span}`}}`;
+}
+
+/** The handler has settled and nothing is awaited any more: timers are dropped, other open calls the host waits for; each is a warning. */
+export function cease(invocation: Invocation): void {
+  mapForEach(invocation.pending, ({ op, site, quiet }, n) => {
+    const waiting = op === "sleep";
+    if (!quiet) {
+      const what = waiting
+        ? `${shown(op)} had not run out when the handler returned; what comes after it never runs: ${AWAIT}`
+        : `${shown(op)} was still open when the handler returned: ${AWAIT}`;
+      leave(invocation, what, site);
+    }
+    if (waiting) abandon(invocation, n);
+  });
+  invocation.ended = true;
 }
 
 function shown(op: string): string {

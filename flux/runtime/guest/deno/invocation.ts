@@ -32,6 +32,8 @@ export interface Pending {
   op: string;
   /** Its `stack` shows where it was called. */
   site: { stack?: string };
+  /** Whether it may be left open without a word. */
+  quiet: boolean;
   resolve(value: unknown): void;
   reject(reason: unknown): void;
 }
@@ -63,8 +65,18 @@ class Queue {
 export class Invocation extends Sources {
   /** Number of the last call or note. */
   last = 0;
-  /** It has settled or was cancelled: no more calls. */
+  /** The handler has settled. */
+  settled = false;
+  /** It takes no more calls: the handler has settled and so has what it handed to ctx.waitUntil, or it was cancelled. */
   ended = false;
+  /** The host has been told how the handler ended. */
+  answered = false;
+  /** The host has had the last word of it. */
+  closed = false;
+  /** Promises handed to ctx.waitUntil that have not settled. */
+  works = 0;
+  /** What it left behind, as JSON of a warning's members, and how often. */
+  readonly left: Map<string, number> = new Map();
   readonly pending: Map<number, Pending> = new Map();
   readonly number: number;
   #natives = new Queue();

@@ -6,17 +6,18 @@ import { installConsole, stray } from "./console.ts";
 import { installClock } from "./clock.ts";
 import { narrow } from "./confine.ts";
 import { installRandom } from "./crypto.ts";
-import { content, Context, setEnv } from "./ctx.ts";
+import { content, Context, onWorked, setEnv } from "./ctx.ts";
 import { describe, describeLoad, fileUrl, setRoot } from "./errors.ts";
 import { type Header, open } from "./frames.ts";
 import { installGlobals } from "./globals.ts";
-import { abandon, answer, connect } from "./host.ts";
+import { answer, cease, connect } from "./host.ts";
 import { begin, Invocation, within } from "./invocation.ts";
-import { bytesSubarray, mapDelete, mapForEach, mapGet, mapSet, stringify } from "./primordials.ts";
+import { bytesSubarray, mapDelete, mapGet, mapSet, stringify } from "./primordials.ts";
+import { installRejections, warnings } from "./leftovers.ts";
 import { needsNode, prepareNode } from "./node.ts";
 import { finished, isResponse, returned } from "./response.ts";
 import { installTimers } from "./timers.ts";
-import { onRest } from "./turns.ts";
+import { later, onRest } from "./turns.ts";
 
 type Handler = (given: { input: unknown; ctx: Context }) => unknown;
 
@@ -69,10 +70,10 @@ async function run(invocation: Invocation, frame: Header, body: Uint8Array<Array
       const [header, bytes] = await finished(invocation, value);
       end(invocation, header, bytes);
     } else {
-      end(invocation, `{"t":"done","i":${invocation.number}}`, returned(value));
+      end(invocation, `{"t":"done","i":${invocation.number}`, returned(value));
     }
   } catch (error) {
-    end(invocation, `{"t":"error","i":${invocation.number},"error":${describe(error)}}`);
+    end(invocation, `{"t":"error","i":${invocation.number},"error":${describe(error)}`);
   }
 }
 
@@ -81,15 +82,47 @@ function given(payload: Uint8Array<ArrayBuffer>, body: Uint8Array): Uint8Array<A
   return body.length === payload.length ? payload : bytesSubarray(payload, body.length, payload.length);
 }
 
-/** The handler has settled: timers are dropped, other open calls the host waits for. */
+/**
+ * The handler has settled. Where work was handed to ctx.waitUntil the host is told at once and the invocation goes on; else a macrotask later,
+ * when rejections that nobody caught have been told. `header` is a frame's without its end.
+ */
 function end(invocation: Invocation, header: string, body?: string | Uint8Array): void {
   if (invocation.ended) return;
-  mapForEach(invocation.pending, (pending, n) => {
-    if (pending.op === "sleep") abandon(invocation, n);
+  invocation.settled = true;
+  if (invocation.works > 0) {
+    wire.send(`${header},"more":"work"}`, body);
+    invocation.answered = true;
+    return;
+  }
+  cease(invocation);
+  later(() => {
+    if (invocation.closed) return;
+    invocation.answered = true;
+    const more = invocation.pending.size > 0;
+    wire.send(`${header}${more ? ',"more":"calls"' : ""}${warnings(invocation)}}`, body);
+    if (!more) close(invocation);
   });
-  wire.send(header, body);
-  invocation.ended = true;
-  if (invocation.pending.size === 0) mapDelete(running, invocation.number);
+}
+
+/** What was handed to ctx.waitUntil has settled after the handler. */
+function worked(invocation: Invocation): void {
+  later(() => {
+    if (invocation.ended || invocation.works > 0) return;
+    cease(invocation);
+    later(() => settled(invocation));
+  });
+}
+
+/** Everything has settled: say so, unless calls are open. */
+function settled(invocation: Invocation): void {
+  if (!invocation.answered || invocation.closed || invocation.pending.size > 0) return;
+  wire.send(`{"t":"end","i":${invocation.number}${warnings(invocation)}}`);
+  close(invocation);
+}
+
+function close(invocation: Invocation): void {
+  invocation.closed = true;
+  mapDelete(running, invocation.number);
 }
 
 function take(frame: Header, body: Uint8Array<ArrayBuffer>): void {
@@ -97,8 +130,7 @@ function take(frame: Header, body: Uint8Array<ArrayBuffer>): void {
     case "reply": {
       const invocation = mapGet(running, frame.i);
       if (invocation === undefined) return;
-      if (invocation.ended && invocation.pending.size <= 1) mapDelete(running, frame.i);
-      answer(invocation, frame, body);
+      answer(invocation, frame, body, settled);
       return;
     }
     case "invoke":
@@ -108,9 +140,9 @@ function take(frame: Header, body: Uint8Array<ArrayBuffer>): void {
       return wire.flush();
     case "cancel": {
       const invocation = mapGet(running, frame.i);
-      if (invocation !== undefined) invocation.ended = true;
-      mapDelete(running, frame.i);
-      return;
+      if (invocation === undefined) return;
+      invocation.ended = true;
+      return close(invocation);
     }
     case "start":
       void load(frame);
@@ -120,6 +152,8 @@ function take(frame: Header, body: Uint8Array<ArrayBuffer>): void {
 connect(wire);
 onRest(wire.flush);
 installConsole();
+installRejections();
+onWorked(worked);
 installClock();
 installRandom();
 installTimers();

@@ -33,6 +33,9 @@ export const mapGet = uncurry(Map.prototype.get) as <K, V>(self: Map<K, V>, key:
 export const mapSet = uncurry(Map.prototype.set) as <K, V>(self: Map<K, V>, key: K, value: V) => void;
 export const mapForEach = uncurry(Map.prototype.forEach) as <K, V>(self: Map<K, V>, each: (value: V, key: K) => void) => void;
 export const mapDelete = uncurry(Map.prototype.delete) as <K, V>(self: Map<K, V>, key: K) => boolean;
+export const weakGet = uncurry(WeakMap.prototype.get) as <V>(self: WeakMap<object, V>, key: object) => V | undefined;
+export const weakSet = uncurry(WeakMap.prototype.set) as <V>(self: WeakMap<object, V>, key: object, value: V) => void;
+export const mapClear = uncurry(Map.prototype.clear) as <K, V>(self: Map<K, V>) => void;
 export const bytesSet = uncurry(Uint8Array.prototype.set) as (self: Uint8Array, from: Uint8Array, at?: number) => void;
 export const bytesSubarray = uncurry(Uint8Array.prototype.subarray) as (
   self: Uint8Array,

@@ -7,7 +7,7 @@ import { fitting, json, JSONError } from "./value.ts";
 
 const LONGEST_HEADERS = 64 * 1024;
 
-/** Make the frame's parts from `value`; throws where it can't be sent. */
+/** Make the frame's parts from `value`, its header without its end; throws where it can't be sent. */
 export async function finished(invocation: Invocation, value: Response): Promise<Parameters<Wire["send"]>> {
   const status = statusOf(value);
   if (status < 200) throw new TypeError("The handler returned Response.error(), which has no status.");
@@ -18,7 +18,7 @@ export async function finished(invocation: Invocation, value: Response): Promise
     headers += `${headers && ","}[${stringify(name)},${stringify(content)}]`;
   });
   if (headers.length > LONGEST_HEADERS) throw new TypeError(`The handler returned a Response with more than ${LONGEST_HEADERS} characters of headers.`);
-  return [`{"t":"done","i":${invocation.number},"status":${status},"headers":[${headers}]}`, fitting(body, "The Response's body")];
+  return [`{"t":"done","i":${invocation.number},"status":${status},"headers":[${headers}]`, fitting(body, "The Response's body")];
 }
 
 /** Whether `value` is a Response. */

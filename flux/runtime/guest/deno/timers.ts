@@ -1,6 +1,6 @@
 // setTimeout, setInterval and ctx.sleep as host calls: time passes in the host, and a timer's end is a reply like any other.
 
-import { abandon, ask } from "./host.ts";
+import { abandon, ask, site } from "./host.ts";
 import { scope, type Scope } from "./invocation.ts";
 import { mapDelete, mapGet, mapSet, ObjectDefineProperty, promiseThen, ReflectApply } from "./primordials.ts";
 import { report } from "./console.ts";
@@ -18,8 +18,8 @@ function milliseconds(value: unknown): number {
   return number >= 0 && number <= 2 ** 31 ? number : number > 2 ** 31 ? 2 ** 31 : 0;
 }
 
-function start(id: number, ms: number, repeat: boolean, run: () => unknown): void {
-  const asked = ask("sleep", `{"ms":${ms}}`);
+function start(id: number, ms: number, repeat: boolean, run: () => unknown, at = site(), quiet = false): void {
+  const asked = ask("sleep", `{"ms":${ms}}`, undefined, at, quiet);
   mapSet(timers, id, { scope: scope()!, n: asked.n });
   promiseThen(asked.answer, () => {
     if (mapGet(timers, id) === undefined) return;
@@ -29,15 +29,15 @@ function start(id: number, ms: number, repeat: boolean, run: () => unknown): voi
     } catch (error) {
       report(error);
     }
-    if (repeat && mapGet(timers, id) !== undefined && !scope()!.invocation.ended) start(id, ms, true, run);
-  }, report);
+    if (repeat && mapGet(timers, id) !== undefined && !scope()!.invocation.ended) start(id, ms, true, run, at);
+  }, (error) => report(error));
 }
 
-function timer(repeat: boolean) {
+function timer(repeat: boolean, quiet = false) {
   return (callback: unknown, ms?: unknown, ...args: unknown[]): number => {
     if (typeof callback !== "function") throw new TypeError(`${repeat ? "setInterval" : "setTimeout"} takes a function.`);
     const id = ++last;
-    start(id, milliseconds(ms), repeat, () => ReflectApply(callback as () => unknown, globalThis, args as []));
+    start(id, milliseconds(ms), repeat, () => ReflectApply(callback as () => unknown, globalThis, args as []), site(), quiet);
     return id;
   };
 }
@@ -65,7 +65,7 @@ export function installTimers(): void {
   define(AbortSignal, "timeout", (ms: number) => {
     const controller = new AbortController();
     const expire = () => controller.abort(new DOMException("Signal timed out.", "TimeoutError"));
-    timer(false)(expire, ms);
+    timer(false, true)(expire, ms);
     return controller.signal;
   });
 }

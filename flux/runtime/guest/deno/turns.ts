@@ -43,6 +43,18 @@ export function turn(run: () => void): void {
   tail = last;
 }
 
+/** Take a turn in a later macrotask, whoever asks: what nobody has caught by then has been told. */
+export function later(run: () => void): void {
+  if (!taken) {
+    taken = true;
+    macrotask(next);
+  }
+  const last: Turn = { run, next: undefined };
+  if (tail === undefined) head = last;
+  else tail.next = last;
+  tail = last;
+}
+
 function next(): void {
   const turn = head;
   if (turn === undefined) {

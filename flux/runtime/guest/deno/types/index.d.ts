@@ -214,6 +214,11 @@ export interface Ctx {
   invoke<Output = unknown>(name: string, payload?: unknown): Promise<Output>;
   /** Wait `ms` milliseconds. */
   sleep(ms: number): Promise<void>;
+  /**
+   * Keep the execution open after its answer until `work` has settled, within the function's `timeout_ms`. What fails in it is a warning of
+   * the execution; the answer has left.
+   */
+  waitUntil(work: PromiseLike<unknown>): void;
   /** The global fetch. */
   readonly fetch: typeof globalThis.fetch;
 }

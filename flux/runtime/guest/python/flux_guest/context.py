@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextvars import Token
 from typing import Any
 
+from flux_functions.errors import InvocationOver
 from flux_functions.errors import SecretError as _SecretError
 
 from flux_guest.database import Database
@@ -181,6 +182,23 @@ class Context:
         return parse(
             await self._invocation.call("invoke", dumps({"name": name, "payload": payload})) or b"null"
         )
+
+    def wait_until(self, work: Awaitable[Any]) -> None:
+        """Keep the execution open after its answer until `work` has settled, within the function's
+        `timeout_ms`. What fails in it is a warning of the execution; the answer has left.
+
+        Args:
+            work: a coroutine, a task or another awaitable.
+
+        Raises:
+            InvocationOver: the execution has ended.
+        """
+        if not isinstance(work, Awaitable):
+            called = "; call the function" if callable(work) else ""
+            raise TypeError(f"ctx.wait_until takes an awaitable{called}, not {type(work).__name__}")
+        if self._invocation.over:
+            raise InvocationOver("ctx.wait_until came after the execution had ended.")
+        self._invocation.works.add(asyncio.ensure_future(work))
 
     async def sleep(self, ms: float) -> None:
         """Wait `ms` milliseconds. (asyncio.sleep, in seconds, does the same.)"""

@@ -8,11 +8,15 @@ from typing import Any
 
 from flux_functions import errors
 
+from flux_guest.place import Place, place
 from flux_guest.sources import Sources, current
 from flux_guest.values import dumps
 from flux_guest.wire import Wire
 
 MOST_OPEN_CALLS = 8_000
+MOST_WARNINGS = 50
+"""Different warnings that one invocation keeps."""
+LONGEST_WARNING = 2_000
 LONGEST_MESSAGE = 256 * 1024
 """Characters of one log line."""
 
@@ -38,17 +42,36 @@ class Invocation:
         number: the host's number for it.
         sources: its clock and randomness.
         last: the number of its last call or note.
-        tasks: every asyncio task that was made in it.
+        tasks: every asyncio task that was made in it, with the user's line that made it.
+        works: the tasks that were handed to ctx.wait_until.
+        left: what it left behind, as text and line, and how often.
+        over: it takes no more calls. closed: the host has had the last word of it.
         lines: unfinished lines printed in it, by level.
     """
 
-    __slots__ = ("_loop", "_open", "_wire", "last", "lines", "number", "over", "sources", "tasks")
+    __slots__ = (
+        "_loop",
+        "_open",
+        "_wire",
+        "closed",
+        "last",
+        "left",
+        "lines",
+        "number",
+        "over",
+        "sources",
+        "tasks",
+        "works",
+    )
 
     def __init__(self, number: int, sources: Sources, wire: Wire, loop: asyncio.AbstractEventLoop) -> None:
         self.number = number
         self.sources = sources
         self.over = False
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self.closed = False
+        self.tasks: dict[asyncio.Task[Any], Place | None] = {}
+        self.works: set[asyncio.Future[Any]] = set()
+        self.left: dict[tuple[str, Place | None], int] = {}
         self.lines: dict[str, str] = {}
         self._wire = wire
         self._loop = loop
@@ -62,7 +85,9 @@ class Invocation:
             InvocationOver: the handler has returned.
         """
         if self.over:
-            raise errors.InvocationOver(f"`{op}` after the handler has returned: await what it needs before.")
+            text = f"`{op}` came after the handler had returned, and was not done"
+            self.keep(f"{text}: await it, or hand the work to ctx.wait_until.", place())
+            raise errors.InvocationOver(f"{text}: await what it needs before.")
         if len(self._open) >= MOST_OPEN_CALLS:
             raise RuntimeError(f"More than {MOST_OPEN_CALLS} host calls are open at once: await some first.")
         future: asyncio.Future[bytes] = self._loop.create_future()
@@ -119,11 +144,20 @@ class Invocation:
             self._abort(number)
         self.over = True
 
-    def cancel(self) -> None:
-        """End its tasks, as asyncio does with those that are left when the main one has ended."""
+    def keep(self, text: str, at: Place | None) -> None:
+        """Keep a warning about something that was left at that place."""
+        if len(text) > LONGEST_WARNING:
+            text = f"{text[:LONGEST_WARNING]}…"
+        key = (text.encode("utf-8", "replace").decode(), at)
+        if key in self.left or len(self.left) < MOST_WARNINGS:
+            self.left[key] = self.left.get(key, 0) + 1
+
+    def cancel(self, but: "asyncio.Task[Any] | None" = None) -> None:
+        """End its tasks `but` one, as asyncio does with those that are left when the main one has ended."""
         self.over = True
         for task in list(self.tasks):
-            task.cancel()
+            if task is not but:
+                task.cancel()
 
 
 def here(what: str) -> Invocation:

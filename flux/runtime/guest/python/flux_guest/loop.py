@@ -7,12 +7,14 @@ interleave the code that waits for them: what happens depends on the replies and
 
 import asyncio
 import contextvars
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from flux_guest.failure import starve
 from flux_guest.invocation import here
+from flux_guest.place import place
 from flux_guest.sources import current, sources
 from flux_guest.values import dumps
 from flux_guest.wire import Frame, Wire
@@ -24,7 +26,7 @@ asyncio.sleep(0).
 FLUSH_AFTER = 20
 """Turns of local work after which frames are sent though more may come."""
 
-_local_sleep = asyncio.sleep
+local_sleep = asyncio.sleep
 _NOWHERE = contextvars.Context()
 
 
@@ -59,7 +61,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
         context = named.get("context")
         invocation = current.get() if context is None else context.get(current)
         if invocation is not None:
-            invocation.tasks.add(task)
+            invocation.tasks[task] = place(sys._getframe(1))
         return task
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
@@ -88,7 +90,7 @@ class _Timer(asyncio.TimerHandle):
 async def sleep(delay: float, result: Any = None) -> Any:
     """What asyncio.sleep is here: `sleep` of the host; zero only lets other tasks run."""
     if delay <= 0:
-        return await _local_sleep(0, result)
+        return await local_sleep(0, result)
     await here("asyncio.sleep").call("sleep", dumps({"ms": round(delay * 1000, 3)}))
     return result
 

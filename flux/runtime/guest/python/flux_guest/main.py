@@ -14,16 +14,18 @@ from typing import Any
 from flux_functions.errors import InvocationOver
 from flux_functions.response import Response
 
-from flux_guest import clock, guard, hooks, loader, network, output, randomness, sources
+from flux_guest import clock, guard, hooks, leftovers, loader, network, output, place, randomness, sources
 from flux_guest.context import Context
 from flux_guest.failure import failure, starve
 from flux_guest.invocation import Invocation, log
-from flux_guest.loop import Delivery, GuestLoop, sleep
+from flux_guest.loop import Delivery, GuestLoop, local_sleep, sleep
 from flux_guest.request import value_of
 from flux_guest.sources import Sources, current
 from flux_guest.values import dumps
 from flux_guest.wire import Frame, Wire
 
+_LAST_STEPS = 3
+"""Turns of the event loop that cancelled tasks have to end in."""
 _URGENT = frozenset({"ping", "cancel"})
 
 
@@ -49,6 +51,8 @@ def serve(descriptor: int, *, here: str, standard: list[str], packages: list[str
     randomness.install()
     network.install()
     output.install()
+    place.install(root)
+    leftovers.install()
     asyncio.sleep = asyncio.tasks.sleep = sleep
     guard.install([root, here, *standard, *packages, "/usr/share/zoneinfo"])
     asyncio.set_event_loop(loop)
@@ -144,6 +148,35 @@ class _Server:
             starve()
 
     async def _attempt(self, invocation: Invocation, header: dict[str, Any], body: bytes) -> None:
+        end, content = await self._handle(invocation, header, body)
+        try:
+            if self._working(invocation):
+                self._finish(invocation, {**end, "more": "work"}, content)
+                while self._working(invocation):
+                    await asyncio.wait(set(invocation.works))
+                end, content = {"t": "end", "i": invocation.number}, b""
+            left = self._leave(invocation)
+            if not left:
+                self._last(invocation, end, content)
+                return
+            if end["t"] != "end":
+                self._finish(invocation, {**end, "more": "calls"}, content)
+                end, content = {"t": "end", "i": invocation.number}, b""
+            invocation.cancel(but=asyncio.current_task())
+            for _ in range(_LAST_STEPS):  # what the cancelled tasks still do they do now
+                await local_sleep(0)
+            self._report(invocation, "After the handler had returned, a task failed: ")
+            self._last(invocation, end, content)
+        finally:
+            invocation.over = invocation.closed = True
+            self._running.pop(invocation.number, None)
+            invocation.tasks.pop(asyncio.current_task(), None)
+            invocation.cancel()
+
+    async def _handle(
+        self, invocation: Invocation, header: dict[str, Any], body: bytes
+    ) -> tuple[dict[str, Any], bytes]:
+        """Run the handler; the header and the body of the frame that tells how it ended."""
         number = invocation.number
         end: dict[str, Any] = {"t": "done", "i": number}
         content = b""
@@ -162,30 +195,56 @@ class _Server:
                 content = dumps(value)
         except BaseException as error:
             end, content = {"t": "error", "i": number, "error": failure(error, self._root)}, b""
+        return end, content
+
+    def _working(self, invocation: Invocation) -> bool:
+        """Whether work that was handed to ctx.wait_until goes on; what has failed of it is told."""
+        for work in [work for work in invocation.works if work.done()]:
+            invocation.works.discard(work)
+            error = None if work.cancelled() else work.exception()
+            if error is None:
+                continue
+            described = leftovers.failed(
+                invocation, error, "Work handed to ctx.wait_until failed: ", self._root
+            )
+            if described is not None:
+                said = f"ctx.wait_until: {described['type']}: {described['message']}"
+                log(invocation, "error", said, {"stack": described["stack"]})
+        return bool(invocation.works)
+
+    def _leave(self, invocation: Invocation) -> bool:
+        """Nothing is awaited any more: keep what is left as warnings. Whether tasks are left."""
         output.finish(invocation)
-        self._report(invocation)
+        self._report(invocation, "A task that was not awaited failed: ")
+        me = asyncio.current_task()
+        left = [task for task in invocation.tasks if task is not me and not task.done()]
+        for task in left:
+            leftovers.unfinished(invocation, task)
         invocation.close()
+        return bool(left)
+
+    def _last(self, invocation: Invocation, end: dict[str, Any], content: bytes) -> None:
+        warnings = leftovers.warned(invocation)
+        self._finish(invocation, {**end, "warnings": warnings} if warnings else end, content)
+
+    def _finish(self, invocation: Invocation, end: dict[str, Any], content: bytes) -> None:
         try:
             self._wire.send(end, content)
         except (TypeError, ValueError) as error:
-            self._wire.send({"t": "error", "i": number, "error": failure(error, self._root)})
-        del self._running[number]
-        invocation.tasks.discard(asyncio.current_task())
-        invocation.cancel()
+            told = {"t": "error", "i": invocation.number, "error": failure(error, self._root)}
+            self._wire.send({**told, "more": end["more"]} if "more" in end else told)
 
-    def _report(self, invocation: Invocation) -> None:
-        """Log the errors of tasks that nobody awaited."""
+    def _report(self, invocation: Invocation, before: str) -> None:
+        """Tell the errors of tasks that nobody awaited: in the log, and as warnings."""
         for task in invocation.tasks:
             if task.done() and not task.cancelled() and getattr(task, "_log_traceback", False):
                 error = task.exception()
-                if error is not None and not isinstance(error, InvocationOver):
-                    described = failure(error, self._root)
-                    log(
-                        invocation,
-                        "error",
-                        f"A task that was not awaited failed: {described['type']}: {described['message']}",
-                        {"stack": described["stack"]},
-                    )
+                if error is None:
+                    continue
+                described = leftovers.failed(invocation, error, before, self._root)
+                if described is not None:
+                    said = f"{before}{described['type']}: {described['message']}"
+                    log(invocation, "error", said, {"stack": described["stack"]})
 
     def _stray(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An error that no invocation can be told of any more."""
