@@ -9,7 +9,7 @@ is the first failing span, in it or in what it invoked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,7 +70,7 @@ def find(document: Trace) -> Cause | None:
             )
         assert call.error is not None
         return Cause(call.error.type, call.error.message, call.span_id, document, call, chain, others)
-    leaf = _first_leaf(document, error, {call.span_id for call in failed})
+    leaf = first_leaf(document.spans, error, {call.span_id for call in failed})
     if error is not None:
         span_id = leaf.span_id if leaf is not None else None
         return Cause(
@@ -86,7 +86,7 @@ def find(document: Trace) -> Cause | None:
 
 
 def _refusal(document: Trace, failed: list[HostCall]) -> Cause:
-    leaf = _first_leaf(document, None, set())
+    leaf = first_leaf(document.spans)
     if leaf is not None:
         return _at(document, leaf, failed)
     for child in document.children:
@@ -177,13 +177,15 @@ def _in_child(document: Trace, call: HostCall) -> Cause | None:
     return None if child is None else find(child)
 
 
-def _first_leaf(document: Trace, error: Failure | None, survived: set[str | None]) -> Span | None:
+def first_leaf(
+    spans: list[Span], error: Failure | None = None, survived: Container[str | None] = ()
+) -> Span | None:
     """The earliest-ending failing span without a failing child.
 
     Where an error surfaced, spans of calls that the function survived don't count, nor do, if any carries the
     error that surfaced, those that don't carry it.
     """
-    failing = [span for span in document.spans if is_error(span)]
+    failing = [span for span in spans if is_error(span)]
     if error is not None:
         failing = [span for span in failing if span.span_id not in survived] or failing
     parents = {span.parent_span_id for span in failing}

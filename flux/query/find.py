@@ -1,5 +1,4 @@
-"""Finds the execution that a person names: a whole request_id, the first digits of one, a trace_id, or
-`last`.
+"""Finds the execution that a person names: a request_id or a trace_id, whole or its first digits, or `last`.
 
 Every command and API call that takes an id comes through `resolve`.
 """
@@ -53,6 +52,8 @@ class Found:
     """What is known of it without its record, where that lies in the spool of a silent node."""
     member: int | None = None
     """Which of the requests that it stands for was asked for, where it stands for several."""
+    spans_alone: bool = False
+    """There is no execution: `request_id` is the id of a trace whose spans came through an exporter."""
 
 
 async def resolve(connection: Connection[Any], name: str, *, spool_dir: Path | None = None) -> Found:
@@ -62,7 +63,7 @@ async def resolve(connection: Connection[Any], name: str, *, spool_dir: Path | N
     drain is behind.
 
     Args:
-        name: 4 to 32 hex digits (a request_id or its beginning, or a whole trace_id), or `last`.
+        name: 4 to 32 hex digits (a request_id, else a trace_id, or its beginning), or `last`.
         spool_dir: the project's spools, where this machine has them: what they hold is waited for.
 
     Raises:
@@ -74,7 +75,7 @@ async def resolve(connection: Connection[Any], name: str, *, spool_dir: Path | N
     if wanted != "last" and not _ID.fullmatch(wanted):
         raise UsageError(
             f"`{name}` names no execution.",
-            f"Give a request id (or its first {SHORTEST_PREFIX} digits or more), a trace id, or `last`.",
+            f"Give a request id or a trace id (or its first {SHORTEST_PREFIX} digits or more), or `last`.",
         )
     if wanted == "last" and spool_dir is not None:
         await _drained(connection, spool_dir, PATIENCE)
@@ -93,7 +94,7 @@ async def resolve(connection: Connection[Any], name: str, *, spool_dir: Path | N
             await _drained(connection, spool_dir, LAG)
             waited = True
     if wanted != "last":
-        found = await _unrecorded(connection, wanted)
+        found = await _spans_alone(connection, wanted) or await _unrecorded(connection, wanted)
         if found is not None:
             return found
     if wanted == "last":
@@ -101,9 +102,9 @@ async def resolve(connection: Connection[Any], name: str, *, spool_dir: Path | N
             "Nothing has been recorded yet.", "Start the server with `flux dev` and send a request."
         )
     raise NotFound(
-        f"No execution has an id that begins with `{wanted}`."
+        f"No execution and no trace has an id that begins with `{wanted}`."
         if len(wanted) < 32
-        else f"No execution is `{wanted}`.",
+        else f"No execution and no trace is `{wanted}`.",
         "`flux tail` lists the latest ones.",
     )
 
@@ -115,8 +116,8 @@ async def _latest(connection: Connection[Any]) -> Found | None:
 
 async def _by_digits(connection: Connection[Any], digits: str) -> Found | None:
     rows = await connection.fetch(Q.by_prefix, digits, _after(digits), LISTED + 1)
-    if not rows and len(digits) == 32:
-        rows = await connection.fetch(Q.by_trace, digits)
+    if not rows:
+        rows = await connection.fetch(Q.by_trace, digits, _after(digits), LISTED + 1)
     if not rows and len(digits) == 32:
         together, number = member_of(digits)
         row = await connection.fetchrow(Q.by_member, together, number)
@@ -131,6 +132,25 @@ async def _by_digits(connection: Connection[Any], digits: str) -> Found | None:
             "Give more digits.",
         )
     return Found(rows[0]["request_id"], rows[0]["day"])
+
+
+async def _spans_alone(connection: Connection[Any], digits: str) -> Found | None:
+    """A trace of which there are only spans.
+
+    Raises:
+        Ambiguous: there are several.
+    """
+    rows = await connection.fetch(Q.spans_alone, digits, _after(digits), LISTED + 1)
+    if len(rows) > 1:
+        raise Ambiguous(
+            f"`{digits}` names several traces.",
+            [
+                f"{row['request_id'][:16]}  {row['started_at']:%Y-%m-%d %H:%M:%S}  {row['spans']} spans"
+                for row in rows[:LISTED]
+            ],
+            "Give more digits.",
+        )
+    return Found(rows[0]["request_id"], rows[0]["day"], spans_alone=True) if rows else None
 
 
 async def _unrecorded(connection: Connection[Any], digits: str) -> Found | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from asyncpg import Connection, Record
 
-from flux.query import from_rows, silent
+from flux.query import foreign, from_rows, silent
 from flux.query.find import Found
 from flux.query.partition import of_day
 from flux.query.parts import Columns, Parts
@@ -18,10 +18,16 @@ from flux.record import ops
 
 MOST_CHILDREN = 200
 """Invoked executions that come with a trace, however deeply nested."""
+MOST_SPANS = 50_000
+"""Spans of a trace that has no execution: nothing else bounds them."""
 
 
 async def load(connection: Connection[Any], found: Found) -> Trace:
     """All of an execution; `children` holds those that it invoked and the jobs it pushed, whole as well."""
+    if found.spans_alone:
+        rows = await connection.fetch(Q.spans_of, found.request_id, MOST_SPANS + 1)
+        spans = [from_rows.span(span) for span in Parts(rows).of(found.request_id, "span")]
+        return foreign.trace(found.request_id, spans[:MOST_SPANS], more=len(spans) > MOST_SPANS)
     rows = await connection.fetch(of_day(Q.trace, found.day), found.request_id, found.day)
     parts = Parts(rows)
     if found.unrecorded is not None or any(

@@ -11,7 +11,7 @@ from asyncpg import Connection
 from msgspec.structs import replace
 
 from flux.query import cause as causes
-from flux.query import provenance, trace
+from flux.query import foreign, provenance, trace
 from flux.query.answers import Change, Location, RootCause, Share, Step, Why
 from flux.query.cause import Cause
 from flux.query.compare import differences
@@ -74,7 +74,7 @@ async def _explained(connection: Connection[Any], document: Trace, cause: Cause,
     )
     if document.outcome != "rejected":
         told = await _compared(connection, document, told)
-    if told.refused:
+    if told.refused or document.record == foreign.ALONE:
         return told
     error = None if cause.call is None else cause.call.error
     routes = [Route(*row) for row in await connection.fetch(Q.routes)]

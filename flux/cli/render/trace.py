@@ -13,6 +13,7 @@ from flux.cli.render.safe import safe, wrap
 from flux.cli.render.tree import build
 from flux.cli.render.values import ago, clock, compact, duration, plural, short, status, warning
 from flux.cli.render.waterfall import waterfall
+from flux.query import foreign
 from flux.query.shapes import Execution, Failure, Json, Trace
 from flux.record import ops
 
@@ -64,10 +65,13 @@ def header(document: Trace, cells: int, now: datetime) -> list[Text]:
 
 
 def title(document: Execution) -> str:
-    """`POST /users`, or the function's name where no HTTP request began it."""
+    """`POST /users`; the function's name where no HTTP request began it; of spans alone the root's."""
     if document.method:
         return safe(f"{document.method} {document.path or ''}".strip())
-    return safe(document.function or document.trigger or "unrecorded")
+    name = document.function or document.trigger
+    if name is None and isinstance(document, Trace):
+        name = next((span.name for span in document.spans if span.span_id == document.span_id), None)
+    return safe(name or "unrecorded")
 
 
 def _tally(document: Trace) -> str:
@@ -91,9 +95,13 @@ def _ends(document: Trace, cells: int, full: bool) -> list[Text]:
     lines: list[Text] = []
     room = 10**9 if full else cells - _LABEL
     level = document.record
+    told = [*error(document, cells), *(line for text in document.warnings for line in warning(text, cells))]
+    if level == foreign.ALONE:
+        text = "spans alone: a program that Flux does not run exported them"
+        return [Text.of((f"{'record':{_LABEL}}", "bold"), (text, "dim")), *told]
     if level == "none" or (level == "errors" and document.outcome == "ok"):
         text = f"payloads, calls and spans were left out: record is `{level}`"
-        return [Text.of((f"{'record':{_LABEL}}", "bold"), (text, "dim")), *error(document, cells)]
+        return [Text.of((f"{'record':{_LABEL}}", "bold"), (text, "dim")), *told]
     incoming, body = document.input, document.request.body
     if incoming is not None or body is None:
         lines.append(_field("input", incoming, room))
@@ -108,8 +116,7 @@ def _ends(document: Trace, cells: int, full: bool) -> list[Text]:
     for name, size in (("body", document.body_size), ("output", document.output_size)):
         if size is not None:
             lines.append(Text.of((f"{'':{_LABEL}}{name} was cut: it has {size:,} bytes", "dim")))
-    lines += error(document, cells)
-    return lines + [line for text in document.warnings for line in warning(text, cells)]
+    return lines + told
 
 
 def _headers(name: str, headers: dict[str, Json]) -> list[Text]:

@@ -40,7 +40,7 @@ def _well(shape: Why, cells: int, now: datetime) -> Iterator[Text]:
     execution = shape.execution
     yield (
         status(execution.status, execution.outcome)
-        .add(f"  {title(execution)}", "bold")
+        .add(f"  {_title(shape)}", "bold")
         .add("  it did not fail  ", "green")
         .add(short(execution.request_id), "yellow")
     )
@@ -82,7 +82,7 @@ def _headline(shape: Why, cause: RootCause, cells: int, now: datetime) -> Iterat
         gutter = len(str(context[-1].line)) + 1 if context else 2
         yield from frame(shape.location, cells)
     note = Text.of((f"{'':{gutter}}= ", "bold blue")).join(status(execution.status, execution.outcome))
-    note.add(f"  {title(execution)}", "bold").add(f"  {duration(execution.duration_ms)}  ")
+    note.add(f"  {_title(shape)}", "bold").add(f"  {duration(execution.duration_ms)}  ")
     yield note.add(short(execution.request_id), "yellow").cut(cells)
     yield Text.of((f"{'':{gutter}}=", "bold blue")).join(_when(execution, now)).cut(cells)
     if refused:
@@ -96,6 +96,14 @@ def _headline(shape: Why, cause: RootCause, cells: int, now: datetime) -> Iterat
         inside = f"happened inside {short(cause.request_id)}, which it invoked"
         yield Text.of((f"{'':{gutter}}= ", "bold blue"), (inside, "dim"))
     yield from _warnings(shape, cells)
+
+
+def _title(shape: Why) -> str:
+    """What was asked about; of a trace without an execution its root's name."""
+    execution = shape.execution
+    if execution.trigger is None and not execution.method and shape.chain:
+        return safe(shape.chain[0].name)
+    return title(execution)
 
 
 def _when(execution: Execution, now: datetime) -> Text:
@@ -160,7 +168,7 @@ def _input(shape: Why, cells: int) -> Iterator[Text]:
     value, name = shape.input, "input"
     if value is None and request.body is not None:
         value, name = request.body, "body"
-    if value is None and shape.execution.outcome == "rejected":
+    if value is None and (shape.execution.outcome == "rejected" or shape.execution.trigger is None):
         return
     yield Text()
     yield Text.of((name, "bold"))
@@ -172,7 +180,7 @@ def _changes(shape: Why, cells: int) -> Iterator[Text]:
     mutations = shape.data_changes
     kept = sum(1 for mutation in mutations if not mutation.rolled_back)
     undone = len(mutations) - kept
-    if not mutations and shape.execution.outcome == "rejected":
+    if not mutations and (shape.execution.outcome == "rejected" or shape.execution.trigger is None):
         return
     yield Text()
     if not mutations:

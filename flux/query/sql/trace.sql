@@ -32,6 +32,16 @@ SELECT 'log', request_id, ROW(seq, at, level, message, fields, span_id)
 FROM flux.logs
 WHERE request_id = $1 AND day = $2
 
+-- name: spans_of
+-- The spans of a trace that has no execution: they may begin on several days.
+SELECT 'span' AS part, request_id, ROW(
+       span_id, trace_id, parent_span_id, name, kind, start_time, start_ns, duration_ns, status, status_message,
+       attributes::text, events::text, links::text, scope)
+FROM flux.spans
+WHERE request_id = $1
+ORDER BY start_ns
+LIMIT $2
+
 -- name: descendants
 -- Executions that this one invoked or pushed as jobs, and those that came of them in turn.
 WITH RECURSIVE found AS (
