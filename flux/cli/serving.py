@@ -19,6 +19,7 @@ from flux.gateway.listing import curl, first
 from flux.runtime.functions import Problem
 from flux.runtime.registry import Change
 from flux.runtime.request import Request, Result
+from flux.runtime.spawner import unconfined
 
 
 class Printer:
@@ -49,6 +50,8 @@ class Printer:
             _print(f"  No functions yet: write {click.style('functions/hello/index.ts', fg='cyan')}.")
         self._failures(app, changes)
         self._problems(app, app.registry.problems)
+        if (found := unconfined()) is not None:
+            self.trouble(*found)
         for table in app.installation.uncaptured:
             self.trouble(f"Changes of {table.schema}.{table.table} can't be recorded: {table.reason}.", None)
         _print()

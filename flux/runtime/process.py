@@ -124,9 +124,8 @@ class GuestProcess:
             header = await asyncio.wait_for(booted, timeout)
             if door is not None:
                 await process._connection.write_to(door.accept(child.pid))
-            if memory_mb:
-                await spawner.bound(child, memory_mb * 2**20)
-                process._memory_mb = memory_mb
+            await spawner.bound(child, memory_mb * 2**20)
+            process._memory_mb = memory_mb
         except TimeoutError as error:
             await process.drain(0)
             raise RuntimeFault(f"The guest {name} did not boot within {timeout:g} s.") from error

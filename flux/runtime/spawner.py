@@ -33,13 +33,22 @@ _PROGRAM = Path(__file__).with_name("confine") / "__main__.py"
 _ACCOUNT = 64_321
 """The number of the account that guests run as where the server is root, unless somebody has it."""
 
-UNCONFINED = "a guard, not a sandbox"
-
 
 def missing() -> list[str]:
     """What this machine lacks for guests to be confined; empty where they are."""
     found = [] if landlock.version() else ["Landlock"]
     return found if seccomp.supported() else [*found, "seccomp"]
+
+
+def unconfined() -> tuple[str, str] | None:
+    """What people are told where guests can't be confined, and a hint; None where they are."""
+    lacking = missing()
+    if not lacking:
+        return None
+    return (
+        f"What keeps functions in is a guard, not a sandbox: this machine has no {' and no '.join(lacking)}.",
+        "Run your own code only, or use Linux 5.13 or later with Landlock on, on x86-64 or Arm64.",
+    )
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -159,7 +168,9 @@ class Spawner:
         return child, ours
 
     async def bound(self, child: Child, more: int) -> None:
-        """Let a process allocate `more` bytes beyond what it has now: the kernel refuses it further ones.
+        """Let a process that has booted allocate `more` bytes beyond what it has now, and write to no file.
+
+        With 0 it may allocate any.
 
         Counted is private writable memory, touched or not (RLIMIT_DATA, see getrlimit(2)): heaps, buffers
         outside them, stacks. What a runtime maps when it boots differs by version, so the limit is set on the
@@ -173,8 +184,8 @@ class Spawner:
         answer = await self._ask({"bound": child.pid, "more": more, "account": self.account}, [])
         if answer["error"]:
             raise RuntimeFault(
-                f"The memory of a guest process can't be limited: {answer['error']}.",
-                "`memory_mb = 0` in flux.toml runs functions without a limit.",
+                f"The memory and files of a guest process can't be limited: {answer['error']}.",
+                "Run Flux as an ordinary user, or as root in a container that keeps CAP_SETUID.",
             )
 
     def close(self) -> None:

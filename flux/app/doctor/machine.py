@@ -15,10 +15,12 @@ from flux.app.doctor.check import Check, fine, warning, wrong
 from flux.app.doctor.words import counted
 from flux.app.keys import KEY_FILE, with_master_key
 from flux.config import Config
+from flux.runtime.confine import landlock
 from flux.runtime.deno import DenoLauncher
 from flux.runtime.functions import discover
 from flux.runtime.pool import Launcher, SubprocessEngine
 from flux.runtime.python import PythonLauncher
+from flux.runtime.spawner import unconfined
 
 GIB = 2**30
 LOW_DISK, NO_DISK = 2 * GIB, GIB // 4
@@ -52,6 +54,13 @@ async def _starts(launcher: Launcher, name: str) -> Check:
             await engine.close(0)
         elapsed = (time.perf_counter() - began) * 1000
     return fine(name, f"{version}, a guest starts in {elapsed:.0f} ms", f"{name} {version}")
+
+
+async def _confinement(config: Config) -> Check:
+    found = unconfined()
+    if found is not None:
+        return warning("confinement", *found)
+    return fine("confinement", f"functions run under Landlock (version {landlock.version()}) and seccomp")
 
 
 async def _functions(config: Config) -> Check:
@@ -151,6 +160,7 @@ LOOKS: dict[str, Callable[[Config], Awaitable[Check]]] = {
     "flux": _flux,
     "deno": _deno,
     "python": _python,
+    "confinement": _confinement,
     "functions": _functions,
     "master key": _key,
     "disk": _disk,

@@ -149,27 +149,37 @@ class Spawner:
 
 
 def _bound(order: dict[str, Any]) -> str:
-    """Limit a guest's memory to what it has and `more`; the error, or an empty text.
+    """Limit what a guest that has booted may still take; the error, or an empty text.
 
-    The kernel lets a process without root's full rights limit those of its own account alone: a child then
-    becomes the guest's account for it.
+    It writes no file any more, and where `more` is not 0 it allocates so many bytes beyond what it has now.
     """
     pid = order["bound"]
     try:
-        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
-            held = int(status.read().partition("VmData:")[2].split()[0]) * 1024
-        limit = (held + order["more"],) * 2
+        limits = {resource.RLIMIT_FSIZE: 0}
+        if order["more"]:
+            with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
+                held = int(status.read().partition("VmData:")[2].split()[0]) * 1024
+            limits[resource.RLIMIT_DATA] = held + order["more"]
         try:
-            resource.prlimit(pid, resource.RLIMIT_DATA, limit)
+            _set(pid, limits)
         except PermissionError:
-            if order["account"] is None or not _bound_as(order["account"], pid, limit):
+            if order["account"] is None or not _set_as(order["account"], pid, limits):
                 raise
     except (OSError, ValueError, IndexError) as error:
         return str(error)
     return ""
 
 
-def _bound_as(account: list[int], pid: int, limit: tuple[int, int]) -> bool:
+def _set(pid: int, limits: dict[int, int]) -> None:
+    for which, limit in limits.items():
+        resource.prlimit(pid, which, (limit, limit))
+
+
+def _set_as(account: list[int], pid: int, limits: dict[int, int]) -> bool:
+    """Set them from a child that becomes the guest's account.
+
+    Without root's full rights the kernel lets a process limit those of its own account alone.
+    """
     child = os.fork()
     if child == 0:
         try:
@@ -177,7 +187,7 @@ def _bound_as(account: list[int], pid: int, limit: tuple[int, int]) -> bool:
             os.setgroups([])
             os.setresgid(gid, gid, gid)
             os.setresuid(uid, uid, uid)
-            resource.prlimit(pid, resource.RLIMIT_DATA, limit)
+            _set(pid, limits)
             os._exit(0)
         finally:
             os._exit(1)

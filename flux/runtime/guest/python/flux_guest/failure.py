@@ -18,6 +18,11 @@ MOST_FRAMES = 50
 MOST_CAUSES = 20
 LONGEST_MESSAGE = 60_000
 DEEPEST = 200
+_CONFINED = (
+    "Functions are confined: the network is reached by httpx.AsyncClient, data is kept by ctx.db, "
+    "other work is done by ctx.queue and ctx.invoke."
+)
+"""What the kernel's own refusal leaves out."""
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
@@ -105,6 +110,8 @@ def message(error: BaseException) -> str:
         return _clean(error.msg or "invalid syntax")
     if isinstance(error, SystemExit):
         return "The function ended its process (SystemExit)."
+    if isinstance(error, PermissionError) and error.errno is not None:
+        return _clean(f"{_text(error)}. {_CONFINED}")
     return _clean(_text(error))
 
 

@@ -1,8 +1,8 @@
 """The guard: an audit hook that keeps functions to their own code and the host. Installed before user code
 loads.
 
-It stops what ordinary code would do by mistake or in good faith. It is not a sandbox: code that sets out to
-get around it can.
+It stops what ordinary code would do by mistake or in good faith, and says what to use instead. Code that sets
+out to get around it can; that meets the kernel (flux/runtime/confine).
 """
 
 import _thread
