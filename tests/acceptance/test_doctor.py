@@ -127,7 +127,7 @@ def test_postgres_away_and_its_settings(tmp_path: Path, postgres: Postgres) -> N
         assert wrongs(app) == set()
         page = app.flux("doctor").stdout
         assert page.endswith("The record is whole.\n")
-        assert len(page.splitlines()) == 7, "short when all is well"
+        assert len(page.splitlines()) == 7, f"short when all is well:\n{page}"
         assert len(app.flux("doctor", "--all").stdout.splitlines()) > 20
 
         sql(app, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
@@ -145,8 +145,11 @@ def test_postgres_away_and_its_settings(tmp_path: Path, postgres: Postgres) -> N
             "ok": False,
             "postgres": False,
             "drain": True,
+            "spool": True,
             "dropped": 0,
             "refused": 0,
+            "restored": 0,
+            "missing": 0,
         }
         assert client.get("/_flux/health").json()["ok"] is True
         page_away = scrape(client)
