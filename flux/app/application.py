@@ -28,7 +28,7 @@ from flux.data.instrument import instrument_asyncpg
 from flux.drain import state as drain_state
 from flux.errors import Overloaded
 from flux.gateway.gateway import Gateway
-from flux.host.fetch import FetchClient
+from flux.host.fetch import FetchClient, own_mark
 from flux.host.jobs import Jobs
 from flux.host.live import Live
 from flux.host.protocol import Host
@@ -170,7 +170,7 @@ class Application:
             store, size=config.pool_size, pooler=config.pooler, program=program_of(node)
         )
         self._stack.push_async_callback(database.close)
-        fetch = FetchClient()
+        fetch = FetchClient(mark=own_mark(config.master_key))
         self._stack.push_async_callback(fetch.close)
         self._jobs = Jobs(store)
         self._stack.push_async_callback(self._jobs.close)

@@ -11,11 +11,12 @@ from flux.config import Config
 from flux.gateway import listing
 from flux.gateway.fields import Pairs, Repeated, by_name
 from flux.gateway.origins import Origins
+from flux.host.fetch import MARK, own_mark
 from flux.record import json_text
 from flux.record.events import Failure
 from flux.runtime.failures import explain
 from flux.runtime.registry import Registry
-from flux.runtime.routes import Match, NotAllowed
+from flux.runtime.routes import Match, NotAllowed, is_internal
 
 
 class Refused(NamedTuple):
@@ -44,6 +45,7 @@ class Admission:
         self._config = config
         self._registry = registry
         self.origins = Origins(config)
+        self._own = own_mark(config.master_key)
 
     def caller(self, method: str, path: str, headers: Pairs) -> tuple[dict[str, str], Refused | None]:
         """A request's header fields by name, and a refusal: of who sent it, or of fields that can be read in
@@ -55,6 +57,9 @@ class Admission:
             message = f"The header field {error} may be given once; it came with different values."
             return dict(headers), Refused(400, Failure(type="BadRequest", message=message))
         failure = self.origins.refusal(method, path, named)
+        if MARK in named and named[MARK] == self._own and is_internal(path):
+            message = f"A function can't fetch {path} of its own server: ctx.invoke runs another function."
+            failure = Failure(type="ForbiddenFetch", message=message)
         return named, None if failure is None else Refused(403, failure)
 
     def route(self, method: str, raw: str, path: str) -> Match | Refused:
