@@ -10,6 +10,7 @@ CREATE TABLE flux.jobs (
     name            text NOT NULL CHECK (length(name) BETWEEN 1 AND 200),
     payload         bytea NOT NULL,
     payload_json    jsonb,
+    sealed          bytea,
     status          text NOT NULL DEFAULT 'queued' CHECK (status IN ('queued', 'running', 'done', 'failed')),
     attempt         integer NOT NULL DEFAULT 0,
     max_attempts    integer NOT NULL DEFAULT 5 CHECK (max_attempts BETWEEN 1 AND 1000),
@@ -35,8 +36,9 @@ CREATE INDEX jobs_failed ON flux.jobs (finished_at DESC) WHERE status = 'failed'
 COMMENT ON TABLE flux.jobs IS 'Jobs: what functions pushed to the queue.';
 COMMENT ON COLUMN flux.jobs.id IS '32 hex digits, random.';
 COMMENT ON COLUMN flux.jobs.name IS 'The function that is to run.';
-COMMENT ON COLUMN flux.jobs.payload IS 'Exact JSON as it was pushed: the function''s input.';
+COMMENT ON COLUMN flux.jobs.payload IS 'Exact JSON as it was pushed: the function''s input. What is withheld is redacted in it.';
 COMMENT ON COLUMN flux.jobs.payload_json IS 'The payload, for searching; null where jsonb can''t hold it.';
+COMMENT ON COLUMN flux.jobs.sealed IS 'AEAD of msgpack {payload} as it was pushed, where something in it is redacted.';
 COMMENT ON COLUMN flux.jobs.status IS 'queued, running, done, or failed (out of attempts).';
 COMMENT ON COLUMN flux.jobs.attempt IS 'Attempts begun; counted when a worker claims the job, so that one lost with its worker counts too.';
 COMMENT ON COLUMN flux.jobs.max_attempts IS 'After so many attempts it fails.';
@@ -67,7 +69,7 @@ END $$;
 -- Null options mean their defaults. Times are the wall clock's, so that jobs pushed in one transaction keep their order.
 CREATE FUNCTION flux.enqueue(
     job_name text, payload bytea, delay_ms bigint, idempotency_key text, max_attempts integer,
-    pushed_by text, pushed_seq integer, traceparent text,
+    pushed_by text, pushed_seq integer, traceparent text, sealed bytea DEFAULT NULL,
     OUT id text, OUT duplicate boolean
 )
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -77,10 +79,10 @@ DECLARE
 BEGIN
     LOOP
         INSERT INTO flux.jobs AS j (id, name, payload, payload_json, max_attempts, run_at, created_at,
-                                    idempotency_key, pushed_by, pushed_seq, traceparent)
+                                    idempotency_key, pushed_by, pushed_seq, traceparent, sealed)
         VALUES (replace(gen_random_uuid()::text, '-', ''), enqueue.job_name, enqueue.payload, flux.json_or_null(enqueue.payload),
                 coalesce(enqueue.max_attempts, 5), moment + coalesce(enqueue.delay_ms, 0) * interval '1 millisecond', moment,
-                enqueue.idempotency_key, enqueue.pushed_by, enqueue.pushed_seq, enqueue.traceparent)
+                enqueue.idempotency_key, enqueue.pushed_by, enqueue.pushed_seq, enqueue.traceparent, enqueue.sealed)
         ON CONFLICT (name, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
         RETURNING j.id, false INTO enqueue.id, enqueue.duplicate;
         EXIT WHEN FOUND;
@@ -91,27 +93,28 @@ BEGIN
 END $$;
 
 -- What a function's own transaction pushes with: `SELECT id, duplicate FROM flux.push_job(name, payload, delay_ms, idempotency_key,
--- max_attempts, pushed_seq, traceparent)`. The pushing execution is taken from the transaction's context (flux.ctx,
+-- max_attempts, pushed_seq, traceparent, sealed)`. The pushing execution is taken from the transaction's context (flux.ctx,
 -- `<request_id>|<day>`), never from an argument. The job exists exactly if the transaction commits.
 CREATE FUNCTION flux.push_job(
     job_name text, payload bytea, delay_ms bigint DEFAULT NULL, idempotency_key text DEFAULT NULL,
     max_attempts integer DEFAULT NULL, pushed_seq integer DEFAULT NULL, traceparent text DEFAULT NULL,
+    sealed bytea DEFAULT NULL,
     OUT id text, OUT duplicate boolean
 )
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT e.id, e.duplicate
     FROM flux.enqueue($1, $2, $3, $4, $5,
                       substring(split_part(nullif(current_setting('flux.ctx', true), ''), '|', 1) from '^[0-9a-f]{32}$'),
-                      $6, $7) AS e
+                      $6, $7, $8) AS e
 $$;
 
-REVOKE ALL ON FUNCTION flux.enqueue(text, bytea, bigint, text, integer, text, integer, text) FROM PUBLIC;
-REVOKE ALL ON FUNCTION flux.push_job(text, bytea, bigint, text, integer, integer, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION flux.enqueue(text, bytea, bigint, text, integer, text, integer, text, bytea) FROM PUBLIC;
+REVOKE ALL ON FUNCTION flux.push_job(text, bytea, bigint, text, integer, integer, text, bytea) FROM PUBLIC;
 
 -- The role may be made later than this migration runs: flux.data.install grants the same again whenever it installs capture.
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'flux_app') THEN
-        GRANT EXECUTE ON FUNCTION flux.push_job(text, bytea, bigint, text, integer, integer, text) TO flux_app;
+        GRANT EXECUTE ON FUNCTION flux.push_job(text, bytea, bigint, text, integer, integer, text, bytea) TO flux_app;
     END IF;
 END $$;

@@ -20,6 +20,7 @@ from flux.api.application import make_application
 from flux.app.child import Child
 from flux.app.keys import with_master_key
 from flux.app.metrics import Metrics, Sources
+from flux.app.own_log import Withholding
 from flux.app.watch import Watch
 from flux.config import Config
 from flux.data import install
@@ -41,9 +42,10 @@ from flux.queue.worker import Worker
 from flux.record.call import CallError, Outcome
 from flux.record.identity import new_id, program_of
 from flux.recorder.execution import Execution
+from flux.recorder.job_payloads import JobPayloads
 from flux.recorder.recorder import Recorder
 from flux.recorder.redaction import Redaction
-from flux.recorder.seal import Sealer
+from flux.recorder.seal import Sealer, SealError
 from flux.recorder.telemetry import setup
 from flux.runtime.deno import DenoLauncher
 from flux.runtime.executor import Executor
@@ -68,6 +70,7 @@ class Application:
 
     Attributes:
         config: with its master key.
+        redaction: what is withheld.
         registry: the functions; call `registry.reload()` to serve them.
         executor: runs executions.
         gateway: the ASGI application.
@@ -77,6 +80,7 @@ class Application:
 
     config: Config
     store: Store
+    redaction: Redaction
     recorder: Recorder
     registry: Registry
     executor: Executor
@@ -118,7 +122,7 @@ class Application:
         async with store.internal() as connection:
             self.installation = await install.install(connection)
 
-        redaction = Redaction(config.redact, config.redact_columns, config.redact_headers)
+        self.redaction = redaction = Redaction(config.redact, config.redact_columns, config.redact_headers)
         self._secrets = Secrets(
             redaction,
             config.env_file,
@@ -127,6 +131,9 @@ class Application:
             shown=config.env,
             master_key=config.master_key,
         )
+        own_log = Withholding(redaction.secrets)
+        own_log.attach()
+        self._stack.callback(own_log.detach)
         collector, problems = settings(config.environment)
         attributes, more = resource_attributes(config.environment)
         self.problems = problems + more
@@ -152,7 +159,8 @@ class Application:
         self.sidecar = Child("flux.app.sidecar", config.root, node, name="the sidecar", final_wait=15.0)
         await self.sidecar.start()
         self._stack.push_async_callback(self.sidecar.close)
-        self.recorder = recorder = Recorder(spool, Sealer(config.master_key), redaction)
+        sealer = Sealer(config.master_key)
+        self.recorder = recorder = Recorder(spool, sealer, redaction)
         self._stack.callback(recorder.close)
 
         provider = setup(
@@ -172,7 +180,8 @@ class Application:
         self._stack.push_async_callback(database.close)
         fetch = FetchClient(mark=own_mark(config.master_key))
         self._stack.push_async_callback(fetch.close)
-        self._jobs = Jobs(store)
+        self._payloads = JobPayloads(redaction, sealer)
+        self._jobs = Jobs(store, self._payloads.conceal)
         self._stack.push_async_callback(self._jobs.close)
         self.database, self._fetch = database, fetch
 
@@ -264,7 +273,11 @@ class Application:
         live = Live(
             request_id=execution.request_id,
             session=self.database.session(
-                execution.request_id, execution.day, deadline=deadline, now_ns=execution.now
+                execution.request_id,
+                execution.day,
+                deadline=deadline,
+                now_ns=execution.now,
+                conceal=self._payloads.conceal,
             ),
             fetch=self._fetch,
             jobs=self._jobs,
@@ -275,11 +288,17 @@ class Application:
         return Recording(live, execution, context, clock=execution.now)
 
     async def _run_job(self, job: Job) -> JobResult:
+        try:
+            payload = self._payloads.open(job.payload, job.sealed)
+        except SealError as sealed:
+            return JobResult(
+                ok=False, request_id=None, error={"type": sealed.type, "message": sealed.message}
+            )
         result = await self.executor.execute(
             Request(
                 trigger="job",
                 function=job.name,
-                body=job.payload,
+                body=payload,
                 context=Context(),
                 links=job.links(),
                 parent_request_id=job.pushed_by,

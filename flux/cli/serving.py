@@ -7,7 +7,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -16,6 +16,7 @@ from flux.app.application import Application
 from flux.cli.render.safe import safe
 from flux.errors import FluxError, FunctionError
 from flux.gateway.listing import curl, first
+from flux.recorder.redaction import Redaction
 from flux.runtime.functions import Problem
 from flux.runtime.registry import Change
 from flux.runtime.request import Request, Result
@@ -34,9 +35,12 @@ class Printer:
         self._command = command
         self._requests = requests
         self._began = time.perf_counter()
+        self._redaction = Redaction()
+        """What is not said of requests and functions; the application's, once there is one."""
 
     def started(self, app: Application, changes: list[Change], schema: list[str], url: str) -> None:
         """The whole picture: functions, address, a line to try."""
+        self._redaction = app.redaction
         elapsed = (time.perf_counter() - self._began) * 1000
         _print()
         _print(f"  {click.style(self._command, bold=True)} {click.style(app.config.name, fg='cyan')}")
@@ -88,11 +92,16 @@ class Printer:
             return
         colour = "green" if result.status < 400 else "yellow" if result.status < 500 else "red"
         what = (
-            f"{request.method} {request.path}"
+            f"{request.method} {self._redaction.path(request.path or '', request.params)}"
             if request.trigger == "http"
             else f"{request.trigger} {request.function}"
         )
-        error = f"  {result.error.type}: {_line(result.error.message)}" if result.error else ""
+        what = self._redaction.secrets.remove_text(what)
+        error = (
+            f"  {result.error.type}: {_line(self._redaction.secrets.remove_text(result.error.message))}"
+            if result.error
+            else ""
+        )
         status = click.style(str(result.status), fg=colour)
         _print(f"  {_dim(result.request_id[:8])} {status} {_line(what)}{error}")
         self.left(request, result.request_id, result.warnings)
@@ -116,7 +125,7 @@ class Printer:
     def _failures(self, app: Application, changes: Sequence[Change]) -> None:
         for change in changes:
             if change.error is not None:
-                _failure(app.config.root, change.name, change.error)
+                _failure(app.config.root, change.name, change.error, self._redaction.secrets.remove_text)
 
     def _problems(self, app: Application, problems: Sequence[Problem]) -> None:
         for problem in problems:
@@ -143,13 +152,13 @@ def flux_command() -> str:
         return str(here)
 
 
-def _failure(root: Path, name: str, error: FluxError) -> None:
+def _failure(root: Path, name: str, error: FluxError, withhold: Callable[[str], str]) -> None:
     place, kind = "", error.type
     if isinstance(error, FunctionError):
         kind = error.error_type
         place = ":".join(str(part) for part in (error.file, error.line, error.column) if part)
     _print(f"  {click.style('✗', fg='red')} {click.style(name, bold=True)} {place}")
-    for line in f"{kind}: {error.message}".splitlines()[:6]:
+    for line in withhold(f"{kind}: {error.message}").splitlines()[:6]:
         _print(f"    {click.style(_line(line), fg='red')}")
     if isinstance(error, FunctionError) and error.file and error.line:
         try:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 from flux.data.pool import Pool
 from flux.data.session import Session
+from flux.recorder.job_payloads import Conceal, in_the_open
 
 _PLAIN_SETTINGS = {"TimeZone": "UTC", "DateStyle": "ISO, MDY"}
 _SETTINGS = {**_PLAIN_SETTINGS, "IntervalStyle": "postgres", "extra_float_digits": "1"}
@@ -78,6 +79,7 @@ class UserDatabase:
         *,
         deadline: float | None = None,
         now_ns: Callable[[], int] = time.time_ns,
+        conceal: Conceal = in_the_open,
     ) -> Session:
         """A session for one execution.
 
@@ -86,8 +88,17 @@ class UserDatabase:
             day: YYYY-MM-DD, UTC.
             deadline: on the event loop's clock: until when its calls may wait for a connection.
             now_ns: the execution's clock.
+            conceal: what is stored of a job's payload and idempotency key.
         """
-        return Session(self.pool, request_id, day, pooled=self._pooled, deadline=deadline, now_ns=now_ns)
+        return Session(
+            self.pool,
+            request_id,
+            day,
+            pooled=self._pooled,
+            deadline=deadline,
+            now_ns=now_ns,
+            conceal=conceal,
+        )
 
     def schema_changed(self) -> None:
         """Tables or types are other ones now: drop what was prepared for the old ones."""

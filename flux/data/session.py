@@ -29,6 +29,7 @@ from flux.data.transaction import Transaction, checked_isolation
 from flux.record import arguments, half_pairs, ops
 from flux.record.call import HostCall, Outcome
 from flux.record.ops import InvalidArguments, asked, refusal
+from flux.recorder.job_payloads import Conceal, in_the_open
 from flux.store.sql import Queries
 
 _Q = Queries("flux.data")
@@ -46,6 +47,7 @@ class Session:
         pooled: True behind a transaction pooler: every statement inside BEGIN and COMMIT.
         deadline: on the event loop's clock, until when a call may wait for a connection.
         now_ns: the wall clock.
+        conceal: what is stored of a job's payload and idempotency key.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Session:
         pooled: bool = False,
         deadline: float | None = None,
         now_ns: Callable[[], int] = time.time_ns,
+        conceal: Conceal = in_the_open,
     ) -> None:
         self._pool = pool
         self._request_id = request_id
@@ -64,6 +67,7 @@ class Session:
         self._pooled = pooled
         self._deadline = deadline
         self._now_ns = now_ns
+        self._conceal = conceal
         self._prefixed: bytes | None = None
         self._transactions: dict[int, Transaction] = {}
         self._closed = False
@@ -272,14 +276,16 @@ class Session:
         options = push.options or arguments.PushOptions()
         carrier: dict[str, str] = {}
         inject(carrier)
+        stored = self._conceal(bytes(push.payload), options.idempotency_key)
         params = (
             push.name,
-            bytes(push.payload),
+            stored.payload,
             options.delay_ms,
-            options.idempotency_key,
+            stored.key,
             options.max_attempts,
             call.seq if call.seq >= 0 else None,
             carrier.get("traceparent"),
+            stored.sealed,
         )
         transaction = self._find(call)
         async with transaction.lock:

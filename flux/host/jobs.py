@@ -23,6 +23,7 @@ from flux.data.errors import call_error
 from flux.errors import StoreError
 from flux.record.arguments import Push, PushOptions
 from flux.record.call import Outcome
+from flux.recorder.job_payloads import Conceal, in_the_open
 from flux.store.database import Store
 from flux.store.sql import Queries
 
@@ -47,7 +48,7 @@ _TRACER = trace.get_tracer("flux.queue")
 _SQL = Queries("flux.host")
 
 
-_Job = tuple[str, bytes, int | None, str | None, int | None, str | None, int | None, str | None]
+_Job = tuple[str, bytes, int | None, str | None, int | None, str | None, int | None, str | None, bytes | None]
 """The parameters of flux.enqueue."""
 
 
@@ -59,11 +60,13 @@ class Jobs:
 
     Args:
         store: whose database holds flux.jobs.
+        conceal: what is stored of a payload and an idempotency key.
         tracer: makes the PRODUCER spans.
     """
 
-    def __init__(self, store: Store, *, tracer: Tracer = _TRACER) -> None:
+    def __init__(self, store: Store, conceal: Conceal = in_the_open, *, tracer: Tracer = _TRACER) -> None:
         self._store = store
+        self._conceal = conceal
         self._tracer = tracer
         self._pending: list[tuple[_Job, asyncio.Future[Outcome]]] = []
         self._rung = False
@@ -79,15 +82,17 @@ class Jobs:
         """
         options = push.options or PushOptions()
         with self.producing(push.name) as span:
+            stored = self._conceal(bytes(push.payload), options.idempotency_key)
             job = (
                 push.name,
-                bytes(push.payload),
+                stored.payload,
                 options.delay_ms,
-                options.idempotency_key,
+                stored.key,
                 options.max_attempts,
                 request_id,
                 seq,
                 traceparent(span),
+                stored.sealed,
             )
             if options.idempotency_key is None:
                 future = asyncio.get_running_loop().create_future()

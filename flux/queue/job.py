@@ -20,7 +20,8 @@ class Job:
     Attributes:
         id: 32 hex digits.
         name: the function to run.
-        payload: exact JSON, its input.
+        payload: exact JSON, its input; with `sealed`, what may be read of it.
+        sealed: the payload as it was pushed, sealed, where something in it is withheld.
         attempt: this attempt's number, from 1; max_attempts: how many there may be.
         pushed_by: request_id of the execution that pushed it, or None.
         traceparent: of the PRODUCER span that pushed it, or None.
@@ -35,6 +36,7 @@ class Job:
     pushed_by: str | None
     traceparent: str | None
     created_at: datetime
+    sealed: bytes | None = None
 
     def links(self) -> list[Link]:
         """What the CONSUMER span links to: the PRODUCER span, where one is known."""

@@ -70,6 +70,7 @@ class JobTable:
                 row["pushed_by"],
                 row["traceparent"],
                 row["created_at"],
+                row["sealed"],
             )
             for row in rows
         ]

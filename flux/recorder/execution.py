@@ -50,6 +50,7 @@ class Execution:
         "_next",
         "_open",
         "_originals",
+        "_params",
         "_spans",
         "_timeline",
         "_transactions",
@@ -87,6 +88,8 @@ class Execution:
         self._attempts: list[Attempt] = []
         self._spans: list[Span] = []
         self._warnings: list[str] = []
+        before = originals.get(id(arrival))
+        self._params: dict[str, str] = arrival.params if before is None else before[1].get("params", {})
 
     def now(self) -> int:
         """The execution's own time, ns since the epoch: the wall clock's at its start, carried on by the
@@ -312,7 +315,7 @@ class Execution:
             for span in self._spans:
                 if span.end_time is None:
                     span.end()
-            end.spans = journal.span_rows(self._spans)
+            end.spans = journal.span_rows(self._spans, self._params)
             if not (self.answered and self.record == "all"):
                 self._keep_output(end, output, response_headers)
             if self.record == "errors":

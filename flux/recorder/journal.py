@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ from flux.spool.frames import frame
 from flux.spool.writer import Spool
 from flux_postgres_exporter import rows
 
+_NONE: Mapping[str, str] = {}
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -78,8 +79,14 @@ class Journal:
             data = encode(event)
         return frame(data)
 
-    def span_rows(self, spans: Iterable[ReadableSpan]) -> list[tuple[object, ...]]:
-        """Spans as rows; a resource that the spool does not know yet is appended."""
+    def span_rows(
+        self, spans: Iterable[ReadableSpan], params: Mapping[str, str] = _NONE
+    ) -> list[tuple[object, ...]]:
+        """Spans as rows; a resource that the spool does not know yet is appended.
+
+        Args:
+            params: the parameters of their execution's path, of which some may be withheld.
+        """
         encoded = []
         for span in spans:
             row = rows.encode(span)
@@ -87,18 +94,20 @@ class Journal:
                 self.write(Resource(row[rows.RESOURCE], rows.resource_json(span.resource.attributes)), {})
                 self._resources.add(row[rows.RESOURCE])
             if self.redaction.paths:
-                attributes = self._withhold_query(row[rows.ATTRIBUTES])
+                attributes = self._withhold_query(row[rows.ATTRIBUTES], params)
                 row = (*row[: rows.ATTRIBUTES], attributes, *row[rows.ATTRIBUTES + 1 :])
             encoded.append(row)
         return encoded
 
-    def _withhold_query(self, attributes: dict[str, Any]) -> dict[str, Any]:
+    def _withhold_query(self, attributes: dict[str, Any], params: Mapping[str, str]) -> dict[str, Any]:
         kept = {**attributes}
-        query, full = kept.get("url.query"), kept.get("url.full")
+        query, full, path = (kept.get(f"url.{part}") for part in ("query", "full", "path"))
+        if params and isinstance(path, str):
+            kept["url.path"] = self.redaction.path(path, params)
         if isinstance(query, str):
             kept["url.query"] = self.redaction.query(query)
         if isinstance(full, str):
-            kept["url.full"] = self.redaction.url(full)
+            kept["url.full"] = self.redaction.path(self.redaction.url(full), params)
         return kept
 
     def _seal(self, originals: Originals) -> None:

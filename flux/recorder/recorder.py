@@ -161,4 +161,9 @@ class Recorder:
         params = redaction.params(arrival.params)
         if params != arrival.params:
             original(originals, arrival, "params", arrival.params)
+            for name in ("path", "url"):
+                text = getattr(arrival, name)
+                if text and (kept_text := redaction.path(text, arrival.params)) != text:
+                    original(originals, arrival, name, text)
+                    setattr(arrival, name, kept_text)
             arrival.params = params

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -116,6 +117,23 @@ class Redaction:
     def params(self, params: Mapping[str, str]) -> dict[str, str]:
         """Parameters of a path, likewise."""
         return {name: REDACTED if self.paths.matches((name,)) else value for name, value in params.items()}
+
+    def path(self, path: str, params: Mapping[str, str]) -> str:
+        """A path, or a URL, without the parameters that are withheld.
+
+        Args:
+            path: as it was sent. params: its parameters, decoded.
+        """
+        for name, value in params.items() if self.paths else ():
+            if value and self.paths.matches((name,)):
+                for spelled in {
+                    value,
+                    quote(value, safe=""),
+                    quote(value),
+                    quote(value, safe="/:@!$&'()*+,;=~"),
+                }:
+                    path = path.replace(f"/{spelled}", f"/{REDACTED}")
+        return path
 
     def body(self, content_type: str, data: bytes, encoding: str = "") -> tuple[bytes, bool]:
         """A body, JSON or a form, with the configured paths withheld, and whether anything was.

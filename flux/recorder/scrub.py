@@ -163,7 +163,7 @@ def _removed(value: Any, secrets: SecretForms) -> Any:
     if isinstance(value, str):
         return secrets.remove_text(value)
     if isinstance(value, bytes):
-        return _removed_bytes(value, secrets)
+        return removed_json(value, secrets)
     if isinstance(value, dict):
         return {_removed(name, secrets): _removed(member, secrets) for name, member in value.items()}
     if isinstance(value, list):
@@ -173,9 +173,9 @@ def _removed(value: Any, secrets: SecretForms) -> Any:
     return value
 
 
-def _removed_bytes(value: bytes, secrets: SecretForms) -> bytes:
-    """A secret that stood as a bare number leaves no JSON behind: then the whole payload becomes one
-    string.
+def removed_json(value: bytes, secrets: SecretForms) -> bytes:
+    """A payload without secrets. A secret that stood as a bare number leaves no JSON behind: then the whole
+    payload becomes one string.
     """
     after = secrets.remove(value)
     if after is not value and _is_json(value) and not _is_json(after):

@@ -26,7 +26,7 @@ FEWEST: Final = 5
 
 _UNFIT = re.compile(r"[^A-Za-z0-9_.-]")
 USERINFO: Final = re.compile(
-    rb"(?::|%3a)(?:\\*/|%2f){2}((?:(?!%40|%2f|%3f|%23)[^/@?#\s\"'<>`\\\x00-\x20]){1,2048})(?:@|%40)", re.I
+    rb"(?::|%3a)(?:\\*+/|%2f){2}((?:(?!%40|%2f|%3f|%23)[^/@?#\s\"'<>`\\\x00-\x20]){1,2048})(?:@|%40)", re.I
 )
 """A URL's user name and password, escaped or not: group 1."""
 _CUT_BEFORE = re.compile(rb"^(?:[nrtbfv]|u[0-9A-Fa-f]{4}|x?[0-9A-Fa-f]{1,2})")
@@ -101,10 +101,11 @@ class SecretForms:
             found.extend((first, last, b"[redacted]") for first, last in self._rows(data))
         if self._stale:
             self._build()
+        folded = Folded(data if self._finders else b"")
         for finder, marks, set_aside in self._finders:
-            folded = Folded(data, set_aside)
-            for which, start, end in finder.find_matches_as_indexes(folded.text, overlapping=True):
-                first, last = folded.origin(start, end)
+            canonical = folded.without(set_aside)
+            for which, start, end in finder.find_matches_as_indexes(canonical.text, overlapping=True):
+                first, last = canonical.origin(start, end)
                 while first and data[first - 1] == 0x5C:
                     first -= 1  # a backslash alone would be left, escaping the mark
                 found.append((first, last, marks[which]))

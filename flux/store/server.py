@@ -40,8 +40,10 @@ _SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "lc_messages": "C",
-    # Errors of statements are in the record, redacted; in the log they would show users' values.
-    "log_min_messages": "log",
+    # What goes wrong in statements is in the record, redacted. Postgres' own log would show users' values: in
+    # errors, in RAISE LOG, in statements that were slow, in a deadlock or died. All that is below FATAL.
+    "log_min_messages": "fatal",
+    "log_min_error_statement": "panic",
     "log_checkpoints": "off",
     "log_line_prefix": "%m [%p] ",
     "update_process_title": "off",

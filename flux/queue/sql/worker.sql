@@ -15,7 +15,7 @@ UPDATE flux.jobs AS j
 SET status = 'running', attempt = j.attempt + 1, locked_by = $2, lease_until = now() + $3 * interval '1 second',
     started_at = now(), finished_at = NULL
 WHERE j.id = ANY (ARRAY(SELECT id FROM due))
-RETURNING j.id, j.name, j.payload, j.attempt, j.max_attempts, j.pushed_by, j.traceparent, j.created_at, j.run_at
+RETURNING j.id, j.name, j.payload, j.sealed, j.attempt, j.max_attempts, j.pushed_by, j.traceparent, j.created_at, j.run_at
 
 -- name: acknowledge
 -- What came of attempts of jobs $1 on node $3. $2 is {id: [attempt, status (done, queued, failed), delay until the next
