@@ -96,21 +96,16 @@ class Printer:
             if request.trigger == "http"
             else f"{request.trigger} {request.function}"
         )
-        what = self._redaction.secrets.remove_text(what)
-        error = (
-            f"  {result.error.type}: {_line(self._redaction.secrets.remove_text(result.error.message))}"
-            if result.error
-            else ""
-        )
+        error = f"  {result.error.type}: {self._line(result.error.message)}" if result.error else ""
         status = click.style(str(result.status), fg=colour)
-        _print(f"  {_dim(result.request_id[:8])} {status} {_line(what)}{error}")
+        _print(f"  {_dim(result.request_id[:8])} {status} {self._line(what)}{error}")
         self.left(request, result.request_id, result.warnings)
 
     def left(self, request: Request, request_id: str, warnings: Sequence[str]) -> None:
         """What an execution left behind that had been answered before."""
         if self._requests:
             for warning in warnings:
-                _print(f"  {_dim(request_id[:8])} {click.style('!', fg='yellow')} {_line(warning)}")
+                _print(f"  {_dim(request_id[:8])} {click.style('!', fg='yellow')} {self._line(warning)}")
 
     def trouble(self, message: str, hint: str | None) -> None:
         """A problem that doesn't end the server."""
@@ -121,6 +116,10 @@ class Printer:
     def stopping(self) -> None:
         """The signal was seen."""
         _print(_dim("  stopping: requests in flight finish, records are drained"))
+
+    def _line(self, text: str) -> str:
+        """What a request or a function says, on one line and without secrets."""
+        return _line(self._redaction.secrets.remove_text(text))
 
     def _failures(self, app: Application, changes: Sequence[Change]) -> None:
         for change in changes:

@@ -33,8 +33,8 @@ _ESCAPE = re.compile(
     rb"|u\{([0-9A-Fa-f]{1,6})\}|U([0-9A-Fa-f]{8})|x([0-9A-Fa-f]{2})|[nrtbfv])"
     rb"|&(?:#([0-9]{1,7})|#[xX]([0-9A-Fa-f]{1,6})|(quot|apos|lt|gt|amp));"
 )
-"""Each alternative begins with a literal: so the search passes over what begins none in one quick loop. A run of
-backslashes is tried at its first alone, and never given back: the time is linear in the text.
+"""Each alternative begins with a literal: so the search passes over what begins none in one quick loop. A run
+of backslashes is tried at its first alone, and never given back: the time is linear in the text.
 """
 _BYTE, _PAIR, _LOW, _X, _DECIMAL, _NAME = 2, 3, 4, 8, 9, 11
 
