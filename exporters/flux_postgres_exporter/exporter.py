@@ -21,7 +21,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from flux_postgres_exporter import rows, store
+from flux_postgres_exporter import odd, rows, store
 
 log = logging.getLogger(__name__)
 
@@ -70,10 +70,13 @@ class PostgresSpanExporter(SpanExporter):
             return SpanExportResult.FAILURE
         if not spans:
             return SpanExportResult.SUCCESS
-        encoded = [rows.encode(span) for span in spans]
-        resources = {
-            rows.resource_id(span.resource): rows.resource_json(span.resource.attributes) for span in spans
-        }
+        now = time.time_ns()
+        encoded = [row for span in spans if (row := odd.encode(span, now)) is not None]
+        if len(encoded) < len(spans):
+            log.warning(
+                "%d spans without a valid trace and span id were left out.", len(spans) - len(encoded)
+            )
+        resources = _resources(spans)
         try:
             stored = self._run(
                 self._store(encoded, resources, time.monotonic() + self._timeout), self._timeout + 1
@@ -168,6 +171,17 @@ class PostgresSpanExporter(SpanExporter):
             await connection.close(timeout=1.0)
         except (TimeoutError, *_AWAY):
             connection.terminate()
+
+
+def _resources(spans: Sequence[ReadableSpan]) -> dict[str, str]:
+    """id -> canonical JSON of the resources that can be read."""
+    found: dict[str, str] = {}
+    for span in spans:
+        try:
+            found[rows.resource_id(span.resource)] = rows.resource_json(span.resource.attributes)
+        except Exception:  # a foreign property may raise anything
+            log.debug("A span's resource can't be read.", exc_info=True)
+    return found
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

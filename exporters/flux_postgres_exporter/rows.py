@@ -60,16 +60,29 @@ STATUSES = ("UNSET", "OK", "ERROR")
 NUL = "\u2400"
 """What stands for U+0000, which Postgres holds in no text: the visible symbol for it."""
 
+_PROPERTIES = (
+    *("attributes", "context", "end_time", "events", "instrumentation_scope", "kind", "links", "name"),
+    *("parent", "resource", "start_time", "status"),
+)
 _COPYABLE = (BoundedAttributes, dict)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONE = re.compile("[\ud800-\udfff]")
+_PLAIN_CLASSES: dict[type[Any], bool] = {}
 _interned: dict[int, tuple[Resource, str]] = {}
 
 
 def encode(span: ReadableSpan) -> SpanRow:
-    """The span as it stands now. One that has not ended has a duration of 0, and so has one whose clock was
-    set back before its end. The attributes of one that has may be the span's own: they are not to be changed.
+    """The span as it stands now.
+
+    A span that has not ended has a duration of 0, and so has one whose clock was set back before its end. The
+    attributes of one that has ended may be the span's own: they are not to be changed. What a subclass's
+    properties say is what counts; a redacting exporter hands on such spans.
+
+    Raises:
+        AttributeError, TypeError, ValueError: it is not as the SDK makes spans (`odd.encode` takes those).
     """
+    if not _PLAIN_CLASSES.get(type(span)) and not _is_plain(type(span)):
+        return _by_properties(span)
     # Past the properties: each is a call, and those of the last three wrap and copy.
     context: Any = span._context
     parent, status, scope = span._parent, span._status, span._instrumentation_scope
@@ -112,6 +125,55 @@ def encode(span: ReadableSpan) -> SpanRow:
     )
 
 
+def _by_properties(span: ReadableSpan) -> SpanRow:
+    context, parent, status = span.context, span.parent, span.status
+    scope, resource, start, end = span.instrumentation_scope, span.resource, span.start_time, span.end_time
+    if context is None or start is None:
+        raise ValueError("a span without its ids or its start")
+    return (
+        f"{context.span_id:016x}",
+        f"{context.trace_id:032x}",
+        None if parent is None else f"{parent.span_id:016x}",
+        span.name,
+        span.kind.value,
+        start,
+        0 if end is None else max(end - start, 0),
+        status.status_code.value,
+        status.description,
+        dict(span.attributes or {}),
+        [[event.name, event.timestamp, dict(event.attributes or {})] for event in span.events] or None,
+        [
+            [
+                f"{link.context.trace_id:032x}",
+                f"{link.context.span_id:016x}",
+                dict(link.attributes or {}),
+                link.context.trace_state.to_header() or None,
+            ]
+            for link in span.links
+        ]
+        or None,
+        None if scope is None else scope.name,
+        resource_id(resource),
+        None if scope is None else scope.version or None,
+        None if scope is None else scope.schema_url or None,
+        context.trace_state.to_header() or None,
+        getattr(span, "origin_flags", None),
+    )
+
+
+def _is_plain(kind: type[Any]) -> bool:
+    """Whether the properties of a span's class are ReadableSpan's own, so say what the fields hold."""
+    plain = (
+        issubclass(kind, ReadableSpan)
+        and all(getattr(kind, name) is getattr(ReadableSpan, name) for name in _PROPERTIES)
+        and not hasattr(kind, "__getattr__")
+        and kind.__getattribute__ is object.__getattribute__
+    )
+    if plain and len(_PLAIN_CLASSES) < 64:
+        _PLAIN_CLASSES[kind] = True
+    return plain
+
+
 def resource_id(resource: Resource) -> str:
     """The md5 by which `flux.resources` knows a resource."""
     known = _interned.get(id(resource))
@@ -126,7 +188,7 @@ def resource_id(resource: Resource) -> str:
 
 def resource_json(attributes: Mapping[str, Any]) -> str:
     """Canonical JSON of a resource's attributes: keys sorted."""
-    return to_json(dict(sorted(attributes.items())))
+    return to_json(dict(sorted(attributes.items(), key=lambda item: str(item[0]))))
 
 
 def timestamp(ns: int) -> datetime:
@@ -191,18 +253,28 @@ def clean(value: Any, depth: int = 0) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
-        return value if abs(value) < 10**1000 else str(value)
+        # Decimal digits of a great one cost the square of their number, and Python refuses them.
+        return value if abs(value) < 10**1000 else hex(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if depth > 200:
         return "[too deep]"
     if isinstance(value, Mapping):
-        return {text(str(key)): clean(item, depth + 1) for key, item in value.items()}
+        return {clean_key(key): clean(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [clean(item, depth + 1) for item in value]
     if isinstance(value, bytes | bytearray | memoryview):
         return {"$bytea": base64.b64encode(value).decode()}
-    return text(str(value))
+    try:
+        return text(str(value))
+    except Exception:  # a foreign value may raise anything
+        return f"[a {type(value).__name__} that can't be read]"
+
+
+def clean_key(key: Any) -> str:
+    """A member's name made fit for jsonb."""
+    cleaned = clean(key, 200)
+    return cleaned if isinstance(cleaned, str) else str(cleaned)
 
 
 def _default(value: Any) -> Any:

@@ -4,6 +4,7 @@ drain for its spans.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
@@ -12,6 +13,8 @@ from pathlib import Path
 import asyncpg
 
 from flux_postgres_exporter import binary, copying, rows
+
+log = logging.getLogger(__name__)
 
 _HERE = Path(__file__).parent
 SCHEMA = (_HERE / "schema.sql").read_text(encoding="utf-8")
@@ -127,7 +130,7 @@ async def copy_each(
     connection: asyncpg.Connection, spans: Sequence[rows.SpanRow], owned: Sequence[Owner]
 ) -> None:
     """Store spans once, each under its owner. Where Postgres refuses one, halves until it is alone: then its
-    JSON is left out, visibly.
+    JSON is left out, visibly. One that is refused even so is left out with a warning.
     """
     if not spans:
         return
@@ -142,8 +145,11 @@ async def copy_each(
             await copy_each(connection, spans[:half], owned[:half])
             await copy_each(connection, spans[half:], owned[half:])
         else:
-            without = binary.row(binary.refused(spans[0], str(error)), binary.owner(*owned[0]))
-            await copy_once(connection, [without])
+            try:
+                without = binary.row(binary.refused(spans[0], str(error)), binary.owner(*owned[0]))
+                await copy_once(connection, [without])
+            except REFUSALS as again:
+                log.warning("A span was left out, Postgres refuses it even without its JSON: %s", again)
 
 
 async def _copy(

@@ -340,3 +340,75 @@ def test_batches_from_the_sdks_own_processor_arrive(database_url: str) -> None:
     assert provider.force_flush()
     provider.shutdown()
     assert len(beside.get_finished_spans()) == 100
+
+
+class _Masked(ReadableSpan):
+    """What a redacting exporter hands on."""
+
+    def __init__(self, span: ReadableSpan) -> None:
+        self._span = span
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_span"], name)
+
+    @property
+    def attributes(self) -> Any:
+        return {
+            key: "***" if key == "password" else value for key, value in (self._span.attributes or {}).items()
+        }
+
+
+def _strange(tracer: Any) -> None:
+    """One span of each strange kind."""
+    tracer.start_span("far", start_time=10**21).end(10**21 + 5)
+    tracer.start_span("seconds", start_time=1_700_000_000).end(1_700_000_001)
+    tracer.start_span("float", start_time=1.7e18).end(1.7e18 + 9)
+    tracer.start_span("long").end(10**25)
+    tracer.start_span(None).end()
+    tracer.start_span(404).end()
+    span = tracer.start_span("attributes")
+    span._attributes._dict |= {
+        "n": 10**5000,
+        "o": object(),
+        "set": {1},
+        7: "key",
+        "half": "\ud83d",
+        "nul": "\0",
+    }
+    span.end()
+    span = tracer.start_span("nowhere")
+    span._context = None
+    span.end()
+
+
+async def test_strange_spans_take_no_other_along(
+    exporter: PostgresSpanExporter, connection: asyncpg.Connection
+) -> None:
+    provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
+    batch = BatchSpanProcessor(exporter, max_export_batch_size=512)
+    provider.add_span_processor(batch)
+    tracer = provider.get_tracer("t")
+    for _ in range(10):
+        tracer.start_span("good").end()
+    _strange(tracer)
+    for _ in range(10):
+        tracer.start_span("good").end()
+    assert batch.force_flush()
+    stored = await connection.fetch("SELECT name, attributes ->> 'flux.odd' AS odd, day FROM flux.spans")
+    assert [row["odd"] for row in stored if row["name"] == "good"] == [None] * 20
+    marked = {row["name"]: row["odd"] for row in stored if row["name"] != "good"}
+    assert marked.pop("attributes") is None
+    assert marked.keys() == {"far", "seconds", "float", "long", "unnamed", "404"}
+    assert all(marked.values())
+    # None of them made a partition for a day that nothing was on.
+    days = {row["day"] for row in stored if row["name"] != "float"}
+    assert days == {row["day"] for row in stored if row["name"] == "good"}
+
+
+async def test_what_a_redacting_exporter_hands_on_is_what_is_stored(
+    exporter: PostgresSpanExporter, connection: asyncpg.Connection
+) -> None:
+    made = spans({"name": "login", "attributes": {"password": "clear-text", "user": "ada"}})
+    assert exporter.export([_Masked(span) for span in made]) is SpanExportResult.SUCCESS
+    stored = json.loads(await connection.fetchval("SELECT attributes FROM flux.spans WHERE name = 'login'"))
+    assert stored == {"password": "***", "user": "ada"}
