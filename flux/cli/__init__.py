@@ -31,7 +31,7 @@ COMMANDS: dict[str, Lazy] = {
     "trace": Lazy("flux.cli.trace:trace", "Show exactly what one execution did."),
     "why": Lazy("flux.cli.why:why", "Explain why an execution failed."),
     "state": Lazy("flux.cli.state:state", "Ask who changed a row, and when: history, blame."),
-    "db": Lazy("flux.cli.db:db", "The project's database: push."),
+    "db": Lazy("flux.cli.db:db", "The project's database: push, url, shell."),
     "query": Lazy("flux.cli.query:query", "Run SQL over the record, read-only."),
     "doctor": Lazy("flux.cli.doctor:doctor", "Check that everything Flux needs is there."),
 }

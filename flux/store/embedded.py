@@ -114,6 +114,17 @@ def acquire(flux_dir: Path, *, binaries: Path | None = None) -> Lease:
     )
 
 
+def is_running(flux_dir: Path) -> bool:
+    """Whether somebody holds the project's Postgres now; one that is starting is waited for."""
+    try:
+        joined = _join(flux_dir.resolve() / "postgres", time.monotonic() + _PATIENCE)
+    except (OSError, StoreError):
+        return False
+    if joined is not None:
+        joined[0].close()
+    return joined is not None
+
+
 def _make(folder: Path) -> None:
     if folder.is_dir():
         return
