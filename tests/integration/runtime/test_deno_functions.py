@@ -290,10 +290,10 @@ async def test_console_and_log_are_notes_of_the_invocation(deno: SubprocessEngin
 @pytest.mark.parametrize(
     ("expression", "message"),
     [
-        ("{ user: { id: 1n } }", "What the handler returned can't be written as JSON: `user.id` is a BigInt"),
+        ("{ user: { id: NaN } }", "What the handler returned can't be written as JSON: `user.id` is NaN"),
         ("(() => { const a: any = { list: [] }; a.list.push(a); return a; })()", "`list[0]` contains itself"),
         ("() => 1", "it is a function"),
-        ("new Uint8Array(3)", "wrap it in `new Response(...)`"),
+        ("new Blob([])", "wrap it in `new Response(...)`"),
     ],
 )
 async def test_a_value_that_json_cannot_hold_is_named(

@@ -103,3 +103,25 @@ def test_the_public_names_are_these(functions: ModuleType) -> None:
         "ValidationError",
     ]
     assert all(hasattr(functions, name) for name in functions.__all__)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("0", "-1.5e3", "1E5", '"\\u00e9\\n"', "[]", "{}", "[1, [2, {}], []]", " [ 1 , 2 ] "),
+        '{"a": {"b": [null, true]}, "c": ""}',
+    ],
+)
+def test_deep_json_reads_as_json_does(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.syspath_prepend(str(GUEST))
+    assert importlib.import_module("flux_guest.deep_json").parse(text) == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[", "[1", "[1 2]", "[1,]", "{1:2}", '{"a"}', '{"a":1', "nul", "01", "[1]]", '"a', "NaN"],
+)
+def test_deep_json_refuses_what_is_none(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.syspath_prepend(str(GUEST))
+    with pytest.raises(ValueError):
+        importlib.import_module("flux_guest.deep_json").parse(text)

@@ -4,6 +4,7 @@
 import { note } from "./host.ts";
 import { scope, sources } from "./invocation.ts";
 import { uncaught } from "./leftovers.ts";
+import { json } from "./value.ts";
 import { isArray, ObjectDefineProperty, stringify, utf8 } from "./primordials.ts";
 
 // deno-lint-ignore no-explicit-any
@@ -39,8 +40,27 @@ export function report(error: unknown, promise?: object): void {
 function fieldsOf(value: unknown): string | undefined {
   if (typeof value !== "object" || value === null || isArray(value) || value instanceof Error) return undefined;
   try {
-    const text = stringify(value, (_, inner) => typeof inner === "bigint" ? String(inner) : inner) as string | undefined;
-    return text?.startsWith("{") ? text : undefined;
+    const text = json(value, "Fields");
+    return text.startsWith("{") ? text : undefined;
+  } catch {
+    return shownFields(value as Record<string, unknown>);
+  }
+}
+
+/** Fields of which some can't be JSON: those as text, for logging never fails. */
+function shownFields(value: Record<string, unknown>): string | undefined {
+  try {
+    let list = "";
+    for (const name of Object.keys(value)) {
+      let text: string;
+      try {
+        text = json(value[name], "A field");
+      } catch {
+        text = stringify(inspectArgs([value[name]]));
+      }
+      list += `${list && ","}${stringify(name)}:${text}`;
+    }
+    return `{${list}}`;
   } catch {
     return undefined;
   }

@@ -11,6 +11,7 @@ import { leave, uncaught } from "./leftovers.ts";
 import { bytesSlice, fromUtf8, parse, promiseThen, RealError, RealHeaders, RealPromise, stringify } from "./primordials.ts";
 import { invoke, push, secret } from "./queue.ts";
 import { sleep } from "./timers.ts";
+import { json } from "./value.ts";
 
 const queue = Object.freeze({ push: (name: string, payload?: unknown, options?: Parameters<typeof push>[2]) => push(name, payload, options) });
 const secrets = Object.freeze({ get: secret });
@@ -26,7 +27,7 @@ export function setEnv(values: Record<string, string>): void {
 async function span<T>(name: string, work: () => Promise<T> | T, attributes?: Record<string, unknown>): Promise<T> {
   if (typeof name !== "string" || typeof work !== "function") throw new TypeError("ctx.trace.span takes a name and a function.");
   const here = scope();
-  const rest = attributes === undefined ? "" : `,"attributes":${stringify(attributes)}`;
+  const rest = attributes === undefined ? "" : `,"attributes":${json(attributes, "The attributes of a span")}`;
   const n = note("span.start", `{"name":${stringify(name.toWellFormed())}${rest}}`);
   if (here === undefined || n === 0) return await work();
   try {
@@ -71,11 +72,11 @@ export function onWorked(call: (invocation: Invocation) => void): void {
 }
 
 /** What bytes hold: the value of JSON, the text of anything else (a form, plain text), null where there are none. */
-export function content(bytes: Uint8Array<ArrayBuffer>): unknown {
+export function content(bytes: Uint8Array<ArrayBuffer>, read: (text: string) => unknown = parse): unknown {
   if (bytes.length === 0) return null;
   const text = fromUtf8(bytes);
   try {
-    return parse(text);
+    return read(text);
   } catch {
     return text;
   }

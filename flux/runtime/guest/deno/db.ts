@@ -1,8 +1,9 @@
-// ctx.db: queries, SQL and transactions as host calls; and the values that JSON can't hold, on the way out and in.
+// ctx.db: queries, SQL and transactions as host calls.
 
 import { ask, call, site } from "./host.ts";
-import { fromBase64, hasOwn, isArray, stringify, toBase64 } from "./primordials.ts";
+import { fromBase64, hasOwn, isArray, stringify } from "./primordials.ts";
 import { push, type PushOptions } from "./queue.ts";
+import { json } from "./value.ts";
 
 interface Answer {
   rows: Record<string, unknown>[];
@@ -12,28 +13,6 @@ interface Answer {
 }
 
 type Rows = Record<string, unknown>[] & { count: number; tag?: string };
-
-/** Arguments of a database call as JSON: bigint becomes a decimal string, bytes become `{"$bytea": base64}`, the rest is JSON's. */
-export function encode(value: unknown): string {
-  return stringify(plain(value, 0));
-}
-
-function plain(value: unknown, depth: number): unknown {
-  if (typeof value === "bigint") return value.toString();
-  if (typeof value !== "object" || value === null) return value;
-  if (depth > 100) throw new TypeError("A value for the database is nested too deeply, or contains itself.");
-  if (ArrayBuffer.isView(value)) return { $bytea: toBase64(new Uint8Array(value.buffer, value.byteOffset, value.byteLength)) };
-  if (value instanceof ArrayBuffer) return { $bytea: toBase64(new Uint8Array(value)) };
-  if (isArray(value)) {
-    const copy: unknown[] = [];
-    for (let i = 0; i < value.length; i++) copy[i] = plain(value[i], depth + 1);
-    return copy;
-  }
-  if (typeof (value as { toJSON?: unknown }).toJSON === "function") return value;
-  const copy: Record<string, unknown> = {};
-  for (const key of Object.keys(value)) copy[key] = plain((value as Record<string, unknown>)[key], depth + 1);
-  return copy;
-}
 
 function decode({ rows, count, tag, types }: Answer): Rows {
   if (types !== undefined) {
@@ -60,14 +39,14 @@ class Queries {
 
   /** A query by its parts. */
   async query(spec: Record<string, unknown>): Promise<Rows> {
-    return decode(await call<Answer>("db.query", encode(spec), this.#tx));
+    return decode(await call<Answer>("db.query", json(spec, "What ctx.db.query was given"), this.#tx));
   }
 
   /** A statement with `$1`... */
   async sql(text: string, params: unknown[] = []): Promise<Rows> {
     if (typeof text !== "string") throw new TypeError("ctx.db.sql takes the statement's text and an array of parameters.");
     if (!isArray(params)) throw new TypeError("ctx.db.sql takes its parameters as an array.");
-    return decode(await call<Answer>("db.sql", `{"text":${stringify(text)},"params":${encode(params)}}`, this.#tx));
+    return decode(await call<Answer>("db.sql", `{"text":${stringify(text)},"params":${json(params, "The parameters of ctx.db.sql")}}`, this.#tx));
   }
 }
 

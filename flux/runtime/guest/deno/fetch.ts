@@ -2,11 +2,11 @@
 
 import { abandon, ask, type Site, site } from "./host.ts";
 import { uuid } from "./crypto.ts";
-import { encode } from "./db.ts";
 import { FetchError } from "./functions.ts";
 import { graft } from "./errors.ts";
 import { scope } from "./invocation.ts";
 import { bodyOf, fromBase64, RealHeaders, RealPromise, RealResponse, utf8 } from "./primordials.ts";
+import { json } from "./value.ts";
 
 interface Answer {
   status: number;
@@ -41,7 +41,7 @@ export async function fetch(input: string | URL | Request, init: RequestInit = {
   }
   if (body !== null && (method === "GET" || method === "HEAD")) throw graft(new TypeError(`A ${method} request has no body.`), at);
   signal?.throwIfAborted();
-  const asked = ask<Answer>("fetch", encode({ method, url, headers: [...headers], body: textual(body), redirect }), undefined, at);
+  const asked = ask<Answer>("fetch", json({ method, url, headers: [...headers], body: textual(body), redirect }, "A request"), undefined, at);
   return respond(await (signal ? abortable(asked, signal) : asked.answer));
 }
 

@@ -7,7 +7,7 @@ import type { Header, Wire } from "./frames.ts";
 import { type Invocation, type Pending, scope } from "./invocation.ts";
 import { captureStackTrace, fromUtf8, hasOwn, mapDelete, mapForEach, mapGet, mapSet, parse, RealError, RealPromise } from "./primordials.ts";
 import { later } from "./turns.ts";
-import { fitting } from "./value.ts";
+import { fitting, revived } from "./value.ts";
 
 const MOST_OPEN = 10_000;
 const AWAIT = "await it, or hand the work to ctx.waitUntil.";
@@ -96,7 +96,8 @@ export function answer(invocation: Invocation, frame: Header, body: Uint8Array<A
     if (pending === undefined) return;
     mapDelete(invocation.pending, frame.n);
     if (hasOwn(frame, "error")) pending.reject(hostError(pending.op, frame.error, pending.site));
-    else pending.resolve(body.length === 0 ? undefined : parse(fromUtf8(body)));
+    else if (body.length === 0) pending.resolve(undefined);
+    else pending.resolve(pending.op === "invoke" ? revived(fromUtf8(body)) : parse(fromUtf8(body)));
   });
 }
 

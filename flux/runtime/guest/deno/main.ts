@@ -12,12 +12,13 @@ import { type Header, open } from "./frames.ts";
 import { installGlobals } from "./globals.ts";
 import { answer, cease, connect } from "./host.ts";
 import { begin, Invocation, within } from "./invocation.ts";
-import { bytesSubarray, mapDelete, mapGet, mapSet, stringify } from "./primordials.ts";
+import { bytesSubarray, mapDelete, mapGet, mapSet, parse, stringify } from "./primordials.ts";
 import { installRejections, warnings } from "./leftovers.ts";
 import { needsNode, prepareNode } from "./node.ts";
 import { finished, isResponse, returned } from "./response.ts";
 import { installTimers } from "./timers.ts";
 import { later, onRest } from "./turns.ts";
+import { revived } from "./value.ts";
 
 type Handler = (given: { input: unknown; ctx: Context }) => unknown;
 
@@ -64,7 +65,8 @@ function invoke(frame: Header, payload: Uint8Array<ArrayBuffer>): void {
 
 async function run(invocation: Invocation, frame: Header, body: Uint8Array<ArrayBuffer>, payload: Uint8Array<ArrayBuffer>): Promise<void> {
   try {
-    const input = content(given(payload, body));
+    // What has no method comes from a function: an invocation's or a job's payload.
+    const input = content(given(payload, body), frame.request?.method ? parse : revived);
     const value = await handler!({ input, ctx: new Context(frame, body) });
     if (isResponse(value)) {
       const [header, bytes] = await finished(invocation, value);

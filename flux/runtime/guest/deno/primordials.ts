@@ -13,6 +13,13 @@ export function uncurry<M extends Method>(method: M): (self: ThisParameterType<M
 }
 
 export const RealDate = Date;
+export const RealMap = Map;
+export const RealSet = Set;
+export const RealBytes = Uint8Array;
+export const RealArrayBuffer = ArrayBuffer;
+export const isView = ArrayBuffer.isView;
+export const dateTime = uncurry(Date.prototype.getTime);
+export const includes = uncurry(String.prototype.includes) as (self: string, part: string) => boolean;
 export const RealPromise = Promise;
 export const RealError = Error;
 export const ReflectApply = Reflect.apply;

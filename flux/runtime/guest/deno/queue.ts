@@ -13,7 +13,7 @@ export interface PushOptions {
 
 /** Push a job for the function `name`; `tx` makes it part of a transaction. */
 export function push(name: string, payload?: unknown, options: PushOptions = {}, tx?: number): Promise<unknown> {
-  const args = `{"name":${text(name, "ctx.queue.push")},"payload":${json(payload, `The payload for \`${name}\``)},"options":${stringify(options)}}`;
+  const args = `{"name":${text(name, "ctx.queue.push")},"payload":${json(payload, `The payload for \`${name}\``)},"options":${json(options, "The options of ctx.queue.push")}}`;
   return call("queue.push", args, tx);
 }
 

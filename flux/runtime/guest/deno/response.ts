@@ -28,8 +28,8 @@ export function isResponse(value: unknown): value is Response {
 
 /** A plain return value as JSON text. */
 export function returned(value: unknown): string {
-  if (value instanceof ReadableStream || value instanceof Blob || value instanceof ArrayBuffer || ArrayBuffer.isView(value)) {
-    throw new JSONError("The handler returned bytes or a stream: wrap it in `new Response(...)`.");
+  if (value instanceof ReadableStream || value instanceof Blob) {
+    throw new JSONError("The handler returned a stream or a Blob: wrap it in `new Response(...)`.");
   }
   return fitting(json(value, "What the handler returned"), "What the handler returned");
 }

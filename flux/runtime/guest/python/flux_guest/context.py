@@ -12,7 +12,7 @@ from flux_guest.database import Database
 from flux_guest.invocation import Invocation, log, span
 from flux_guest.queue import Queue
 from flux_guest.request import Request
-from flux_guest.values import dumps, parse
+from flux_guest.values import dumps, parse, revived
 
 _MISSING: Any = object()
 
@@ -179,7 +179,7 @@ class Context:
         Raises:
             InvokeError: it failed; `type` is its error's, `detail` has its request_id and status.
         """
-        return parse(
+        return revived(
             await self._invocation.call("invoke", dumps({"name": name, "payload": payload})) or b"null"
         )
 

@@ -14,14 +14,26 @@ from typing import Any
 from flux_functions.errors import InvocationOver
 from flux_functions.response import Response
 
-from flux_guest import clock, guard, hooks, leftovers, loader, network, output, place, randomness, sources
+from flux_guest import (
+    clock,
+    guard,
+    hooks,
+    leftovers,
+    loader,
+    network,
+    output,
+    place,
+    randomness,
+    sources,
+    values,
+)
 from flux_guest.context import Context
 from flux_guest.failure import failure, starve
 from flux_guest.invocation import Invocation, log
 from flux_guest.loop import Delivery, GuestLoop, local_sleep, sleep
 from flux_guest.request import value_of
 from flux_guest.sources import Sources, current
-from flux_guest.values import dumps
+from flux_guest.values import dumps, parse, revived
 from flux_guest.wire import Frame, Wire
 
 _LAST_STEPS = 3
@@ -53,6 +65,7 @@ def serve(descriptor: int, *, here: str, standard: list[str], packages: list[str
     output.install()
     place.install(root)
     leftovers.install()
+    values.install()
     asyncio.sleep = asyncio.tasks.sleep = sleep
     guard.install([root, here, *standard, *packages, "/usr/share/zoneinfo"])
     asyncio.set_event_loop(loop)
@@ -183,7 +196,9 @@ class _Server:
         try:
             size = header["body_size"]
             given = body[size:] or body[:size]
-            value = self._handler(value_of(given), Context(invocation, header, body[:size], self._env))
+            # What has no method comes from a function: an invocation's or a job's payload.
+            read = parse if header["request"].get("method") else revived
+            value = self._handler(value_of(given, read), Context(invocation, header, body[:size], self._env))
             if isinstance(value, Awaitable):
                 value = await value
             if isinstance(value, Response):

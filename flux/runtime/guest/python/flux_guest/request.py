@@ -1,6 +1,6 @@
 """`ctx.request`: the HTTP request, or what stood for it, that an invocation answers. Part of ctx."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from flux_guest.values import parse
@@ -8,13 +8,13 @@ from flux_guest.values import parse
 _UNREAD: Any = object()
 
 
-def value_of(data: bytes) -> Any:
+def value_of(data: bytes, read: Callable[[bytes], Any] = parse) -> Any:
     """What bytes hold: the value of JSON, the text of anything else (a form, plain text), None where there
     are none."""
     if not data:
         return None
     try:
-        return parse(data)
+        return read(data)
     except ValueError:
         return data.decode("utf-8", "replace")
 

@@ -1,5 +1,5 @@
 """Values between Python and the exact JSON that crosses to the host: arguments and outputs out, inputs and
-rows in.
+rows in. What comes in is read: however deep it is, and however many digits a number has.
 
 Out: Decimal, UUID and enum members as text, date and time in ISO 8601 (RFC 3339 where they know their
 offset), bytes as {"$bytea": base64}, dataclasses as objects. NaN, infinities, sets and lone surrogates are
@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from json import JSONDecoder, JSONEncoder
 from typing import Any
+
+from flux_guest import deep_json
 
 DEEPEST = 2048
 """Levels of stack that json gets for itself where a value needs them: twice those of a request's body."""
@@ -62,7 +64,38 @@ def parse(data: bytes) -> Any:
     Raises:
         ValueError: it is not JSON; NaN and the infinities, which Python's json takes, are none either.
     """
-    return _deep(_decode, data.decode())
+    return _read(_decode, data)
+
+
+def revived(data: bytes) -> Any:
+    """The value of JSON that a function wrote: its bytes are bytes again.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    return _read(_decode_bytes if b'"$bytea"' in data else _decode, data)
+
+
+def install() -> None:
+    """Let integers have as many digits as they have. Called once, before user code."""
+    sys.set_int_max_str_digits(0)
+
+
+def _read(decode: Any, data: bytes) -> Any:
+    text = data.decode()
+    try:
+        return _deep(decode, text)
+    except RecursionError:
+        return deep_json.parse(text)
+
+
+def _bytes_again(value: dict[str, Any]) -> Any:
+    if len(value) == 1 and isinstance(value.get("$bytea"), str):
+        try:
+            return b64decode(value["$bytea"], validate=True)
+        except ValueError:
+            return value
+    return value
 
 
 def _deep(work: Any, value: Any) -> Any:
@@ -83,6 +116,7 @@ def _no_constant(name: str) -> Any:
 
 
 _decode = JSONDecoder(parse_constant=_no_constant).decode
+_decode_bytes = JSONDecoder(parse_constant=_no_constant, object_hook=_bytes_again).decode
 
 
 def rows(data: bytes) -> Rows:
