@@ -64,16 +64,14 @@ class Batches:
                 await store.intern_resources(self.connection, {event.id: event.attributes})
             else:
                 await self._deploy(event)
-        if tables.loose:
-            found = await store.owners(self.connection, tables.loose)
-            for row, owner in zip(tables.loose, found, strict=True):
-                tables.span(row, *owner)
-            tables.loose.clear()
         await self._copy("executions", records.EXECUTION_COLUMNS, tables.executions)
         await self._copy("host_calls", records.CALL_COLUMNS, tables.calls)
         await self._copy("logs", records.LOG_COLUMNS, tables.logs)
         if spans := tables.spans:
             await store.copy(self.connection, spans)
+        if tables.loose:  # after the executions: the parent of a span may be one of theirs
+            found = await store.owners(self.connection, tables.loose)
+            await store.copy(self.connection, tables.owned(found))
         if tables.attempts:
             undone = [
                 records.rolled_back(request_id, on, attempt, self._system_id, plain=tables.plain)

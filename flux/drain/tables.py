@@ -4,6 +4,7 @@ before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from flux.drain import records
 from flux.drain.assemble import Assembled, Misfit, Unit
 from flux.record.call import Attempt
 from flux.record.events import Deployed, Resource, Spans
-from flux_postgres_exporter import binary, rows
+from flux_postgres_exporter import binary, rows, store
 
 Entry = TypeVar("Entry", bound=tuple[Any, ...])
 
@@ -60,9 +61,13 @@ class Tables:
         else:
             self.events.append(unit.event)
 
-    def span(self, row: rows.SpanRow, request_id: str, on: date) -> None:
-        """Take a span of this execution."""
-        self._spans.append((request_id, self._encoded(row, binary.owner(request_id, on))))
+    def owned(self, owners: Sequence[store.Owner]) -> list[bytes]:
+        """The loose spans as rows of flux.spans, each of the execution that is its own, in their order."""
+        entries = [
+            (owner[0], self._encoded(row, binary.owner(*owner)))
+            for row, owner in zip(self.loose, owners, strict=True)
+        ]
+        return [encoded for _, encoded in _sorted(entries)]
 
     @property
     def executions(self) -> list[records.Row]:

@@ -77,7 +77,7 @@ def test_slow_heads_and_bodies_end_at_the_read_timeout(project: Project) -> None
 
 def test_a_slow_reader_is_cut_off_and_holds_no_more_than_its_answer(project: Project) -> None:
     project.typescript("big", f"    return new Response(new Uint8Array({16 * MB}));")
-    project.write("flux.toml", 'name = "app"\nwrite_timeout_ms = 1500\n')
+    project.write("flux.toml", 'name = "app"\nwrite_timeout_ms = 4000\n')
     with beside_a_neighbour(project) as server:
         with Raw(server) as quick:
             answer = quick.send(post("/big")).answer()

@@ -13,10 +13,10 @@ import asyncpg
 from flux.drain.drain import Drain
 from flux.drain.status import recorder_status
 from flux.record.call import Attempt, CallError, HostCall
-from flux.record.events import Deployed, Failure
+from flux.record.events import Deployed, End, Failure, Spans
 from flux.recorder.seal import Sealer
 from flux.spool.frames import segments
-from tests.integration.drain.recorded import MASTER, called, complete, counts, opened, recorder
+from tests.integration.drain.recorded import MASTER, arrival, called, complete, counts, opened, recorder
 
 
 async def test_an_execution_is_stored_with_all_that_belongs_to_it(
@@ -270,6 +270,30 @@ async def test_a_deployment_is_stored_once_and_the_function_points_at_the_latest
     await drain.once()
     assert await connection.fetchval("SELECT count(*) FROM flux.deployments") == 2
     assert await connection.fetchval("SELECT deployment FROM flux.functions") == "b" * 64
+
+
+async def test_a_span_takes_the_execution_of_a_parent_that_is_stored_with_it(
+    connection: asyncpg.Connection, drain: Drain, spools: Path
+) -> None:
+    made = recorder(spools)
+    began = arrival()
+    end = End(began.request_id, 200, "ok", 1)
+
+    def span(span_id: str, parent: str | None) -> tuple[object, ...]:
+        rest = ("n", 1, began.started_ns, 5, 1, None, {}, None, None, None, None)
+        return (span_id, began.trace_id, parent, *rest)
+
+    end.spans = [span(began.span_id, None)]
+    made.journal.write(began, {}, begins=True)
+    made.journal.write(end, {})
+    made.journal.write(Spans([span("b" * 16, began.span_id), span("c" * 16, "b" * 16)]), {})
+    made.close()
+    await drain.once()
+    found = await connection.fetch("SELECT span_id, request_id, day::text FROM flux.spans")
+    place = (began.request_id, began.day)
+    assert {row["span_id"]: (row["request_id"], row["day"]) for row in found} == dict.fromkeys(
+        (began.span_id, "b" * 16, "c" * 16), place
+    )
 
 
 async def test_a_record_of_a_long_gone_day_gets_its_partition(

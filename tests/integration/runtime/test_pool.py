@@ -106,11 +106,11 @@ async def test_invocations_go_elsewhere_while_a_process_computes(tmp_path: Path)
     async with engine(tmp_path) as deno:
         guest = await deno.load(deployment(DEEDS))
         await run(guest)
-        busy = asyncio.create_task(run(guest, "busy", timeout=30))
+        busy = asyncio.create_task(run(guest, "busy", timeout=60))
         await asyncio.sleep(0.15)
-        waiting = [asyncio.create_task(run(guest)) for _ in range(2)]
+        waiting = [asyncio.create_task(run(guest, timeout=60)) for _ in range(2)]
         await asyncio.sleep(0.15)
-        assert await asyncio.wait_for(run(guest), 1) == 1
+        assert await run(guest, timeout=60) == 1
         assert not busy.done()
         assert await busy is True
         assert len(await asyncio.gather(*waiting)) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from pathlib import Path
 
 from flux.record.call import HostCall, Outcome
 from flux.runtime.deployment_guest import DeploymentGuest
@@ -66,8 +67,9 @@ class InOrder(ScriptedHost):
         plan: seeds the order in which open calls are answered.
     """
 
-    def __init__(self, plan: int, pause: random.Random) -> None:
+    def __init__(self, guest: DeploymentGuest, plan: int, pause: random.Random) -> None:
         super().__init__()
+        self._guest = guest
         self._order = random.Random(plan)
         self._pause = pause
         self._open: list[tuple[HostCall, asyncio.Future[None]]] = []
@@ -86,10 +88,7 @@ class InOrder(ScriptedHost):
     async def _release(self) -> None:
         """Once the guest is quiet, answer half of what is open, at once: several replies in one chunk."""
         while True:
-            quiet = -1
-            while quiet != len(self.calls):
-                quiet = len(self.calls)
-                await asyncio.sleep(0.02 + self._pause.random() * 0.01)
+            await self._quiet()
             if not self._open:
                 self._task = None
                 return
@@ -100,9 +99,26 @@ class InOrder(ScriptedHost):
             for _, gate in now:
                 gate.set_result(None)
 
+    async def _quiet(self) -> None:
+        """Wait until the guest waits for an answer, and all that it has asked for is here."""
+        while True:
+            asked = len(self.calls)
+            await asyncio.sleep(0.02 + self._pause.random() * 0.01)
+            if _asleep(self._guest):
+                for _ in range(10):  # what it has sent is read, and comes to be performed
+                    await asyncio.sleep(0)
+                if len(self.calls) == asked:
+                    return
+
+
+def _asleep(guest: DeploymentGuest) -> bool:
+    """Whether no thread of the guest's processes is running or would if it could."""
+    stats = [stat for process in guest.processes for stat in Path(f"/proc/{process.pid}/task").glob("*/stat")]
+    return all(stat.read_text().rpartition(") ")[2][0] == "S" for stat in stats)
+
 
 async def one(guest: DeploymentGuest, pause: random.Random) -> tuple[bytes, list[tuple[int, str, bytes]]]:
-    host = InOrder(5, pause)
+    host = InOrder(guest, 5, pause)
     reply = await guest.invoke(invocation({"a": 1}, timeout=60), host)
     return reply.body, [(call.n, call.op, call.arguments) for call in host.calls]
 
