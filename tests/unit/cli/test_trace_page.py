@@ -200,9 +200,9 @@ def test_spans_that_are_their_own_ancestors_do_not_hang_it() -> None:
 def test_a_great_trace_is_printed_at_once() -> None:
     document = trace()
     document.spans.extend([span(f"s{n}", "bb", f"step {n}", n / 1000, 0.5) for n in range(10_000)])
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(page(document, WIDTH, NOW)) < 100
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_headers_are_shown_in_full_pages_only() -> None:
