@@ -29,6 +29,13 @@ USERINFO: Final = re.compile(
     rb"(?::|%3a)(?:\\*+/|%2f){2}((?:(?!%40|%2f|%3f|%23)[^/@?#\s\"'<>`\\\x00-\x20]){1,2048})(?:@|%40)", re.I
 )
 """A URL's user name and password, escaped or not: group 1."""
+_SLASHES = (b"//", b"\\/", b"%2f", b"%2F")
+"""One of them stands where USERINFO has its two slashes."""
+_REACH = 2100
+"""Bytes from there to the `@`, at most."""
+_MOST_TRIED = 4
+_DEPLOYMENT = re.compile(rb"[0-9a-f]{64}")
+"""A deployment's id; msgpack writes `\xd9@` before it."""
 _CUT_BEFORE = re.compile(rb"^(?:[nrtbfv]|u[0-9A-Fa-f]{4}|x?[0-9A-Fa-f]{1,2})")
 _CUT_AFTER = re.compile(rb"(?:%[uU]?[0-9A-Fa-f]{0,3}|\\+(?:[uUx][0-9A-Fa-f]{0,7})?|&#?\w{0,7})$")
 
@@ -77,7 +84,7 @@ class SecretForms:
 
         True for all that `remove` takes out, and seldom for anything else.
         """
-        if (b"@" in data or b"%40" in data) and USERINFO.search(data):
+        if _may_name_a_user(data) and USERINFO.search(data):
             return True
         if self._rows is not None and any(mark in data for mark in row_details.MARKS):
             return True
@@ -154,6 +161,24 @@ class SecretForms:
             for forms, set_aside in ((self._text, SET_ASIDE), (self._digits, SET_ASIDE_IN_DIGITS))
             if forms
         ]
+
+
+def _may_name_a_user(data: bytes) -> bool:
+    """Whether an `@` stands where USERINFO could end. In nearly every record one is a deployment's length."""
+    for mark in (b"@", b"%40"):
+        at = data.find(mark)
+        for _ in range(_MOST_TRIED):
+            if at < 0:
+                break
+            if data[at - 1 : at] != b"\xd9" or _DEPLOYMENT.match(data, at + 1) is None:
+                begins = at - _REACH if at > _REACH else 0
+                for slash in _SLASHES:
+                    if data.find(slash, begins, at) >= 0:
+                        return True
+            at = data.find(mark, at + 1)
+        if at >= 0:
+            return True
+    return False
 
 
 def _texts(raw: bytes) -> Iterator[bytes]:
