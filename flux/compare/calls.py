@@ -9,11 +9,11 @@ from typing import Any, Final
 from msgspec import structs
 
 from flux.compare.align import align, in_place, moved
-from flux.compare.answers import CallDifference, FieldDifference
 from flux.compare.renaming import Renaming, form_of
 from flux.compare.values import Place, canonical, places, scalars
-from flux.query.shapes import HostCall, Json
 from flux.record import ops
+from flux.shapes.diff import CallDifference
+from flux.shapes.record import HostCall, Json
 
 _ID: Final = re.compile(r"(?<=/)(?:\d+|[0-9a-fA-F-]{16,})(?=/|$)")
 _SPACE: Final = re.compile(r"\s+")
@@ -77,9 +77,7 @@ def differences(pairs: list[Paired], reordered: set[int], renaming: Renaming) ->
                 CallDifference(op=there.op, change="added" if a is None else "missing", a=a, b=b, fields=[])
             )
             continue
-        fields = [
-            FieldDifference.of(place, name) for name in FIELDS for place in _field(name, a, b, renaming)
-        ]
+        fields = [place.told(name) for name in FIELDS for place in _field(name, a, b, renaming)]
         if fields or b.seq in reordered:
             change = "reordered" if b.seq in reordered else "changed"
             found.append(CallDifference(op=b.op, change=change, a=a, b=b, fields=fields))

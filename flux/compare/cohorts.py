@@ -19,7 +19,7 @@ import msgspec
 from flux.compare.calls import purpose
 from flux.compare.renaming import form_of
 from flux.compare.values import canonical, scalars, written
-from flux.query.shapes import Json, Trace
+from flux.shapes.record import Json, Trace
 
 MOST: Final = 20
 """Separators that are told."""

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from msgspec import structs
 
 from flux.compare import calls, rows, spans, verdict
-from flux.compare.answers import CallDifference, Diff, FieldDifference, Outputs, RowDifference
 from flux.compare.renaming import Renaming
 from flux.compare.values import places
-from flux.query.answers import Difference
-from flux.query.shapes import Json, LogLine, Trace
+from flux.shapes.diff import CallDifference, Diff, FieldDifference, Outputs, RowDifference
+from flux.shapes.record import Json, LogLine, Trace
+from flux.shapes.why import Difference
 
 
 def compare(a: Trace, b: Trace) -> Diff:
@@ -79,10 +79,10 @@ def _inputs(a: Trace, b: Trace) -> Iterator[FieldDifference]:
             yield FieldDifference(field=name, change="changed", a=left, b=right)
     for name in ("params", "query"):
         for place in places(getattr(a.request, name), getattr(b.request, name)):
-            yield FieldDifference.of(place, name)
+            yield place.told(name)
     if a.input != a.request.query or b.input != b.request.query:
         for place in places(a.input, b.input):
-            yield FieldDifference.of(place, "" if place.path else "input")
+            yield place.told("" if place.path else "input")
 
 
 Sources = dict[tuple[str, str], str]
@@ -137,12 +137,12 @@ def _logs(a: list[LogLine], b: list[LogLine], renaming: Renaming) -> Iterator[Fi
         for side in (a, b)
     ]
     for place in places(told[0], told[1], renaming.same):
-        yield FieldDifference.of(place, "logs")
+        yield place.told("logs")
 
 
 def _outputs(a: Trace, b: Trace, renaming: Renaming, sources: Sources) -> Outputs:
     fields = [
-        _because(FieldDifference.of(place, "" if place.path else "output"), sources)
+        _because(place.told("" if place.path else "output"), sources)
         for place in places(a.output, b.output, renaming.same)
     ]
     return Outputs(a=a.output, b=b.output, fields=fields, status_a=a.status, status_b=b.status)

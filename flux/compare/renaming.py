@@ -13,7 +13,7 @@ import re
 from typing import Final
 
 from flux.compare.values import Path, equal
-from flux.query.shapes import Json
+from flux.shapes.record import Json
 
 _FORMS: Final = {
     "uuid": re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"),

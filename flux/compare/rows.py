@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from flux.compare.align import Pair, align, in_place, moved
-from flux.compare.answers import FieldDifference, RowDifference
 from flux.compare.calls import Paired
 from flux.compare.renaming import Renaming, form_of
 from flux.compare.values import canonical, places, scalars
-from flux.query.shapes import HostCall, Json, Mutation
+from flux.shapes.diff import RowDifference
+from flux.shapes.record import HostCall, Json, Mutation
 
 Rows = list[Mutation]
 
@@ -64,7 +64,7 @@ def differences(a: Rows, b: Rows, renaming: Renaming) -> list[RowDifference]:
             continue
         left, right = a[i], b[j]
         fields = [
-            FieldDifference.of(place, name)
+            place.told(name)
             for name in ("key", "before", "after", "rolled_back")
             for place in places(getattr(left, name), getattr(right, name), renaming.same)
         ]

@@ -9,10 +9,10 @@ from typing import Final
 
 from flux import semconv
 from flux.compare.align import align, in_place, moved
-from flux.compare.answers import FieldDifference, Pace, SpanDifference
 from flux.compare.renaming import Renaming
 from flux.compare.values import places
-from flux.query.shapes import Span
+from flux.shapes.diff import Pace, SpanDifference
+from flux.shapes.record import Span
 
 SLOWER: Final = 2.0
 SLOWER_MS: Final = 5.0
@@ -76,7 +76,7 @@ def differences(pairs: list[Paired], reordered: set[str], renaming: Renaming) ->
             )
             continue
         fields = [
-            FieldDifference.of(place, name)
+            place.told(name)
             for name, left, right in (
                 ("name", a.name, b.name),
                 ("status", a.status, b.status),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
 
 from flux.compare.align import align
-from flux.query.shapes import Json
+from flux.shapes.diff import Change, FieldDifference
+from flux.shapes.record import Json
 
-Change = Literal["changed", "missing", "added"]
 Path = tuple[str | int, ...]
 
 _PLAIN: Final = re.compile(r"[^\s.\[\]\"'=]+")
@@ -36,6 +36,11 @@ class Place(NamedTuple):
     def field(self) -> str:
         """The path as people write it: `order.lines[1].n`; empty for the root."""
         return written(self.path)
+
+    def told(self, within: str = "") -> FieldDifference:
+        """As a difference, under the name of the member it stands in."""
+        field = written((within, *self.path)) if within else self.field
+        return FieldDifference(field=field, change=self.change, a=self.a, b=self.b)
 
 
 Same = Callable[[Json, Json, Path], bool]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import orjson
 
-from flux.compare.answers import Diff
 from flux.compare.calls import purpose
-from flux.query.shapes import Json, Trace
+from flux.shapes.diff import Diff
+from flux.shapes.record import Json, Trace
 
 WIDTH = 60
 """Characters that a value takes at most in the sentence."""

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from flux.query.shapes import HostCall, Json, Span, Trace
+from flux.shapes.record import HostCall, Json, Span, Trace
 
 Test = Callable[[Trace], Json]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
 
-from flux.query.shapes import Json
+from flux.shapes.record import Json
 
 
 def compare(left: Json, sign: str, right: Json) -> bool:

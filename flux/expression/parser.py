@@ -12,7 +12,7 @@ import orjson
 from flux.errors import UsageError
 from flux.expression.names import HINTS, ROOTS, Test, reader
 from flux.expression.operators import compare, contains, equal
-from flux.query.shapes import Trace
+from flux.shapes.record import Trace
 
 _TOKEN: Final = re.compile(
     r"""\s*(?:

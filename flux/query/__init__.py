@@ -2,21 +2,10 @@
 the keys of the JSON that the CLI prints and the HTTP API returns, written by `to_json`.
 """
 
-from flux.query.answers import (
-    Change,
-    Difference,
-    Location,
-    RootCause,
-    Share,
-    SourceLine,
-    Step,
-    Suggestion,
-    Why,
-    Writer,
-)
 from flux.query.encoding import to_json
 from flux.query.reader import Reader
-from flux.query.shapes import (
+from flux.query.statement import Result
+from flux.shapes.record import (
     Attempt,
     Blame,
     CallFailure,
@@ -30,7 +19,18 @@ from flux.query.shapes import (
     Span,
     Trace,
 )
-from flux.query.statement import Result
+from flux.shapes.why import (
+    Change,
+    Difference,
+    Location,
+    RootCause,
+    Share,
+    SourceLine,
+    Step,
+    Suggestion,
+    Why,
+    Writer,
+)
 
 __all__ = [
     "Attempt",

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from flux.query.shapes import Attempt, Blame, ColumnBlame, Json, Mutation
+from flux.shapes.record import Attempt, Blame, ColumnBlame, Json, Mutation
 
 
 def blame(history: list[Mutation], columns: Iterable[str], current: dict[str, Any] | None) -> Blame:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flux import semconv
-from flux.query.shapes import CallFailure, Failure, HostCall, Span, Trace
+from flux.shapes.record import CallFailure, Failure, HostCall, Span, Trace
 
 ITSELF = "Response"
 """The type of a cause that is the answer alone: nothing before it failed."""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 
 from msgspec import structs
 
-from flux.query.answers import Difference
-from flux.query.shapes import HostCall, Json, Trace
+from flux.shapes.record import HostCall, Json, Trace
+from flux.shapes.why import Difference
 
 MOST = 20
 

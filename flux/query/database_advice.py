@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from flux.query.answers import Suggestion
 from flux.query.facts import Advice, Facts, one
+from flux.shapes.why import Suggestion
 
 
 def _unique(facts: Facts) -> list[Suggestion]:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flux.query.answers import Suggestion
 from flux.query.cause import Cause
-from flux.query.shapes import HostCall, Trace
+from flux.shapes.record import HostCall, Trace
+from flux.shapes.why import Suggestion
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from flux import semconv
 from flux.query.cause import first_leaf, is_error, span_error
 from flux.query.from_rows import pairs
-from flux.query.shapes import Failure, Request, Span, Trace
+from flux.shapes.record import Failure, Request, Span, Trace
 
 ALONE = "spans"
 """What `record` says of such a trace."""

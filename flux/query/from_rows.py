@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from asyncpg import Record
 
 from flux.query.payload import parse, present
-from flux.query.shapes import (
+from flux.shapes.record import (
     CallFailure,
     Execution,
     Failure,

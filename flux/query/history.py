@@ -15,7 +15,7 @@ from flux.query.keys import Key, key_in
 from flux.query.payload import exact
 from flux.query.queries import Q
 from flux.query.rows import Table
-from flux.query.shapes import Mutation
+from flux.shapes.record import Mutation
 
 MOST_KEYS = 64
 """Primary keys that one row's history follows."""

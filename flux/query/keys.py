@@ -24,7 +24,7 @@ from flux.errors import UsageError
 from flux.query.payload import exact, parse
 from flux.query.queries import Q
 from flux.query.rows import Table
-from flux.query.shapes import Json
+from flux.shapes.record import Json
 from flux.store.identifiers import quote
 
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")

@@ -16,7 +16,7 @@ from flux.errors import UsageError
 from flux.query import from_rows
 from flux.query.find import Found
 from flux.query.queries import Q
-from flux.query.shapes import LogLine
+from flux.shapes.record import LogLine
 
 LEVELS = ("debug", "info", "warn", "error")
 INTERVAL = 0.2

@@ -17,14 +17,14 @@ from asyncpg import Connection
 
 from flux.errors import FluxError
 from flux.query import history
-from flux.query.answers import Writer
 from flux.query.blame import blame
 from flux.query.cause import Cause
 from flux.query.keys import Key, as_text, canonical, key_where, typed_key
 from flux.query.payload import exact
 from flux.query.queries import Q
 from flux.query.rows import Table, find_table
-from flux.query.shapes import Trace
+from flux.shapes.record import Trace
+from flux.shapes.why import Writer
 
 MOST_ROWS = 3
 MOST = 12

@@ -16,9 +16,9 @@ from asyncpg import Connection
 
 from flux.errors import NotFound, StoreError, UsageError
 from flux.query import blame, find, from_rows, history, keys, logs, rows, statement, tail, trace, why
-from flux.query.answers import Why
-from flux.query.shapes import Blame, Execution, LogLine, Mutation, Trace
 from flux.query.withhold import Withheld
+from flux.shapes.record import Blame, Execution, LogLine, Mutation, Trace
+from flux.shapes.why import Why
 
 AWAY = (
     OSError,

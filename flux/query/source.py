@@ -7,8 +7,8 @@ from __future__ import annotations
 import io
 import tarfile
 
-from flux.query.answers import Location, SourceLine
-from flux.query.shapes import Failure
+from flux.shapes.record import Failure
+from flux.shapes.why import Location, SourceLine
 
 AROUND = 3
 """Lines of context before and after."""

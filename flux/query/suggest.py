@@ -9,10 +9,10 @@ import difflib
 import re
 
 from flux.query import database_advice
-from flux.query.answers import Suggestion
 from flux.query.facts import Advice, Facts, in_words, one
-from flux.query.shapes import HostCall, Trace
 from flux.record import ops
+from flux.shapes.record import HostCall, Trace
+from flux.shapes.why import Suggestion
 
 
 def suggest(facts: Facts) -> list[Suggestion]:

@@ -20,7 +20,7 @@ from flux.query import from_rows, silent
 from flux.query.from_rows import Row
 from flux.query.parts import Columns
 from flux.query.queries import Q
-from flux.query.shapes import Execution
+from flux.shapes.record import Execution
 
 INTERVAL = 0.2
 """Seconds between two looks."""

@@ -13,8 +13,8 @@ from flux.query.find import Found
 from flux.query.partition import of_day
 from flux.query.parts import Columns, Parts
 from flux.query.queries import Q
-from flux.query.shapes import HostCall, Mutation, Trace
 from flux.record import ops
+from flux.shapes.record import HostCall, Mutation, Trace
 
 MOST_CHILDREN = 200
 """Invoked executions that come with a trace, however deeply nested."""

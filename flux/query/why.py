@@ -12,15 +12,15 @@ from msgspec.structs import replace
 
 from flux.query import cause as causes
 from flux.query import foreign, provenance, trace
-from flux.query.answers import Change, Location, RootCause, Share, Step, Why
 from flux.query.cause import Cause
 from flux.query.compare import differences
 from flux.query.facts import Facts, Route
 from flux.query.find import Found
 from flux.query.queries import Q
-from flux.query.shapes import Span, Trace
 from flux.query.source import locate
 from flux.query.suggest import suggest
+from flux.shapes.record import Span, Trace
+from flux.shapes.why import Change, Location, RootCause, Share, Step, Why
 
 _SLOWEST = 5
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from flux.query.answers import Why
-from flux.query.shapes import Blame, ColumnBlame, Json, Mutation, Trace
 from flux.recorder.json_members import REDACTED
+from flux.shapes.record import Blame, ColumnBlame, Json, Mutation, Trace
+from flux.shapes.why import Why
 
 
 class Withheld:

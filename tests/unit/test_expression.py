@@ -6,7 +6,7 @@ import pytest
 
 from flux.errors import UsageError
 from flux.expression import parse
-from flux.query.shapes import Failure
+from flux.shapes.record import Failure
 from tests.unit.compare.traces import call, row, span, sql, trace
 
 SUBJECT = trace(

@@ -7,8 +7,8 @@ from typing import Any
 from flux.cli.render.ansi import Text
 from flux.cli.render.safe import safe
 from flux.cli.render.values import compact, duration, plural, short, sql
-from flux.query.shapes import CallFailure, HostCall
 from flux.record import ops
+from flux.shapes.record import CallFailure, HostCall
 
 ARGUMENTS = 60
 """Cells that arguments take at most."""

@@ -7,7 +7,7 @@ from typing import Any
 from flux.cli.render.ansi import Text
 from flux.cli.render.safe import safe
 from flux.cli.render.values import compact
-from flux.query.shapes import Mutation
+from flux.shapes.record import Mutation
 
 _MARKS = {
     "INSERT": ("+", "green"),

@@ -13,10 +13,10 @@ from flux.cli.render.changes import change, key
 from flux.cli.render.safe import safe, width, wrap
 from flux.cli.render.trace import title
 from flux.cli.render.values import ago, clock, compact, duration, plural, short, status
-from flux.compare.answers import CallDifference, Diff, FieldDifference, RowDifference, SpanDifference
 from flux.compare.cohorts import Cohorts
 from flux.compare.spans import SLOWER, SLOWER_MS
-from flux.query.shapes import Execution, Json
+from flux.shapes.diff import CallDifference, Diff, FieldDifference, RowDifference, SpanDifference
+from flux.shapes.record import Execution, Json
 
 WIDE = 140
 """Cells from which on the two stand side by side."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flux.cli.render.ansi import Text
 from flux.cli.render.safe import cut, safe, width
-from flux.query.answers import Location
+from flux.shapes.why import Location
 
 TAB = 4
 

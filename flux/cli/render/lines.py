@@ -8,7 +8,7 @@ from flux.cli.render.ansi import Text
 from flux.cli.render.safe import safe, width
 from flux.cli.render.trace import title
 from flux.cli.render.values import clock, compact, duration, outcome_style, short, warning
-from flux.query.shapes import Execution, LogLine
+from flux.shapes.record import Execution, LogLine
 
 _LEVELS = {"debug": "grey", "info": "cyan", "warn": "yellow", "error": "bold red"}
 FIELDS = 200

@@ -8,7 +8,7 @@ from flux.cli.render.ansi import Text
 from flux.cli.render.changes import change
 from flux.cli.render.safe import cut, safe, width
 from flux.cli.render.values import ago, clock, compact, plural, short
-from flux.query.shapes import Blame, ColumnBlame, Mutation
+from flux.shapes.record import Blame, ColumnBlame, Mutation
 
 
 def history_page(table: str, key: str, mutations: list[Mutation], cells: int, now: datetime) -> list[Text]:

@@ -14,8 +14,8 @@ from flux.cli.render.tree import build
 from flux.cli.render.values import ago, clock, compact, duration, plural, short, status, warning
 from flux.cli.render.waterfall import waterfall
 from flux.query import foreign
-from flux.query.shapes import Execution, Failure, Json, Trace
 from flux.record import ops
+from flux.shapes.record import Execution, Failure, Json, Trace
 
 _LABEL = 9
 

@@ -13,8 +13,8 @@ from flux.cli.render.ansi import Text
 from flux.cli.render.safe import safe
 from flux.cli.render.values import compact, duration, short, status
 from flux.query.cause import is_error, span_error
-from flux.query.shapes import CallFailure, Execution, HostCall, LogLine, Mutation, Span, Trace
 from flux.record import ops
+from flux.shapes.record import CallFailure, Execution, HostCall, LogLine, Mutation, Span, Trace
 
 DEEPEST = 60
 """Levels of spans that a tree shows."""

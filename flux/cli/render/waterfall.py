@@ -10,7 +10,7 @@ from flux.cli.render.ansi import Text
 from flux.cli.render.changes import change
 from flux.cli.render.tree import Node
 from flux.cli.render.values import duration, plural
-from flux.query.shapes import CallFailure
+from flux.shapes.record import CallFailure
 
 SAME = 5
 """Siblings of one family from which on most are folded."""

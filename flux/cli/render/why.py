@@ -12,8 +12,8 @@ from flux.cli.render.frame import frame
 from flux.cli.render.safe import cut, safe, width, wrap
 from flux.cli.render.trace import title
 from flux.cli.render.values import ago, clock, compact, duration, plural, short, status, warning
-from flux.query.answers import RootCause, Why, Writer
-from flux.query.shapes import Execution, Json
+from flux.shapes.record import Execution, Json
+from flux.shapes.why import RootCause, Why, Writer
 
 INPUT_LINES = 4
 CHANGES = 12

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from flux.compare.cohorts import separate
-from flux.query.shapes import CallFailure
+from flux.shapes.record import CallFailure
 from tests.unit.compare.traces import call, sql, trace
 
 

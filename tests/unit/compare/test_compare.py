@@ -9,7 +9,7 @@ import uuid
 import pytest
 
 from flux.compare import compare
-from flux.query.shapes import CallFailure, Failure, Trace
+from flux.shapes.record import CallFailure, Failure, Trace
 from tests.unit.compare.traces import call, insert, row, span, sql, trace
 
 

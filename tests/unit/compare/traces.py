@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flux.query.shapes import CallFailure, Failure, HostCall, LogLine, Mutation, Request, Span, Trace
+from flux.shapes.record import CallFailure, Failure, HostCall, LogLine, Mutation, Request, Span, Trace
 
 AT = "2026-11-27T20:00:00.000000+00:00"
 
@@ -60,6 +60,7 @@ def trace(
         input=input,
         output=output,
         output_kind="json",
+        answered_ms=None,
         response_headers={},
         body_size=None,
         output_size=None,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
-from flux.compare.values import Change, Place
-from flux.query.answers import Difference
-from flux.query.shapes import HostCall, Json, Mutation, Span
+from flux.shapes.record import HostCall, Json, Mutation, Span
+from flux.shapes.why import Difference
+
+Change = Literal["changed", "missing", "added"]
 
 
 class FieldDifference(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,12 +27,6 @@ class FieldDifference(msgspec.Struct, frozen=True, kw_only=True):
     a: Json
     b: Json
     because: str | None = None
-
-    @classmethod
-    def of(cls, place: Place, within: str = "", because: str | None = None) -> FieldDifference:
-        """A place under the name of the member it stands in."""
-        field = place._replace(path=(within, *place.path)).field if within else place.field
-        return cls(field=field, change=place.change, a=place.a, b=place.b, because=because)
 
 
 class CallDifference(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from flux.query.shapes import Execution, HostCall, Json, Mutation, Request
+from flux.shapes.record import Execution, HostCall, Json, Mutation, Request
 
 
 class RootCause(msgspec.Struct, frozen=True, kw_only=True):
