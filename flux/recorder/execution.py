@@ -181,7 +181,10 @@ class Execution:
             kept, size = cut(kept, redaction)
             if size is not None:
                 self.warn(f"The fields of log line {seq} were cut: {size} bytes.")
-        line = LogLine(seq, self.now(), level, cut_text(message, redaction), kept, span_id)
+        said = redaction.message(message)
+        line = LogLine(seq, self.now(), level, cut_text(said, redaction), kept, span_id)
+        if said is not message:
+            original(self._originals, line, "message", message)
         if kept is not fields:
             original(self._originals, line, "fields", fields)
         self._lines += 1

@@ -114,6 +114,14 @@ class Redaction:
         """A query string with parameters withheld that a path matches; the same string where none does."""
         return form_bodies.urlencoded(query, self._field) if self.paths and query else query
 
+    def message(self, text: str) -> str:
+        """A log message: where it is JSON, with the configured paths withheld."""
+        if not self.paths or text[:1] not in ("{", "[", '"'):
+            return text
+        data = text.encode("utf-8", "surrogatepass")
+        kept, hit = self.json_bytes(data)
+        return kept.decode("utf-8", "surrogatepass") if hit else text
+
     def params(self, params: Mapping[str, str]) -> dict[str, str]:
         """Parameters of a path, likewise."""
         return {name: REDACTED if self.paths.matches((name,)) else value for name, value in params.items()}

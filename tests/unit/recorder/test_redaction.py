@@ -420,3 +420,19 @@ def test_compressed_bodies_that_may_hold_what_a_path_names_are_withheld_whole(en
 def test_wide_json_is_withheld_whole_where_a_path_is_in_it(encoding: str) -> None:
     body = '{"password":"hunter22"}'.encode(encoding)
     assert Redaction(["password"]).json_bytes(body) == (b'"[redacted]"', True)
+
+
+def test_a_path_loses_the_parameters_that_are_withheld() -> None:
+    redaction = Redaction(["Token"])
+    params = {"token": "a b/c", "id": "7"}
+    assert redaction.params(params) == {"token": "[redacted]", "id": "7"}
+    for path in ("/reset/a%20b%2Fc/7", "/reset/a%20b/c/7", "/reset/a b/c/7"):
+        assert redaction.path(path, params) == "/reset/[redacted]/7"
+    assert Redaction().path("/reset/x/7", {"token": "x"}) == "/reset/x/7"
+
+
+def test_a_log_message_that_is_json_is_read_as_such() -> None:
+    redaction = Redaction(["password"])
+    assert redaction.message('{"password":"hunter22"}') == '{"password":"[redacted]"}'
+    for text in ("the password is long", '{"a":1}', '"password"'):
+        assert redaction.message(text) is text
