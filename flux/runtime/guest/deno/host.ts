@@ -10,6 +10,8 @@ import { later } from "./turns.ts";
 import { fitting, revived } from "./value.ts";
 
 const MOST_OPEN = 10_000;
+/** Open calls whose places are looked up: a stack's text takes memory. */
+const MOST_LOOKED = 200;
 const AWAIT = "await it, or hand the work to ctx.waitUntil.";
 let wire: Wire | undefined;
 
@@ -108,9 +110,10 @@ function header(t: string, invocation: Invocation, n: number, op: string, tx: nu
 
 /** The handler has settled and nothing is awaited any more: timers are dropped, other open calls the host waits for; each is a warning. */
 export function cease(invocation: Invocation): void {
+  let looked = 0;
   mapForEach(invocation.pending, ({ op, site, quiet }, n) => {
     const waiting = op === "sleep";
-    if (!quiet) {
+    if (!quiet && ++looked <= MOST_LOOKED) {
       const what = waiting
         ? `${shown(op)} had not run out when the handler returned; what comes after it never runs: ${AWAIT}`
         : `${shown(op)} was still open when the handler returned: ${AWAIT}`;
@@ -118,6 +121,7 @@ export function cease(invocation: Invocation): void {
     }
     if (waiting) abandon(invocation, n);
   });
+  if (looked > MOST_LOOKED) leave(invocation, `${looked - MOST_LOOKED} calls more were open when the handler returned.`);
   invocation.ended = true;
 }
 

@@ -12,7 +12,7 @@ import { type Header, open } from "./frames.ts";
 import { installGlobals } from "./globals.ts";
 import { answer, cease, connect } from "./host.ts";
 import { begin, Invocation, within } from "./invocation.ts";
-import { bytesSubarray, mapDelete, mapGet, mapSet, parse, stringify } from "./primordials.ts";
+import { bytesSubarray, mapDelete, mapGet, mapSet, parse, startsWith, stringify } from "./primordials.ts";
 import { installRejections, warnings } from "./leftovers.ts";
 import { needsNode, prepareNode } from "./node.ts";
 import { finished, isResponse, returned } from "./response.ts";
@@ -75,7 +75,8 @@ async function run(invocation: Invocation, frame: Header, body: Uint8Array<Array
       end(invocation, `{"t":"done","i":${invocation.number}`, returned(value));
     }
   } catch (error) {
-    end(invocation, `{"t":"error","i":${invocation.number},"error":${describe(error)}`);
+    const told = describe(error);
+    end(invocation, `{"t":"error","i":${invocation.number},"error":${told}`, undefined, startsWith(told, '{"type":"RangeError"'));
   }
 }
 
@@ -88,7 +89,7 @@ function given(payload: Uint8Array<ArrayBuffer>, body: Uint8Array): Uint8Array<A
  * The handler has settled. Where work was handed to ctx.waitUntil the host is told at once and the invocation goes on; else a macrotask later,
  * when rejections that nobody caught have been told. `header` is a frame's without its end.
  */
-function end(invocation: Invocation, header: string, body?: string | Uint8Array): void {
+function end(invocation: Invocation, header: string, body?: string | Uint8Array, starved = false): void {
   if (invocation.ended) return;
   invocation.settled = true;
   if (invocation.works > 0) {
@@ -97,13 +98,16 @@ function end(invocation: Invocation, header: string, body?: string | Uint8Array)
     return;
   }
   cease(invocation);
-  later(() => {
+  const tell = () => {
     if (invocation.closed) return;
     invocation.answered = true;
     const more = invocation.pending.size > 0;
     wire.send(`${header}${more ? ',"more":"calls"' : ""}${warnings(invocation)}}`, body);
     if (!more) close(invocation);
-  });
+  };
+  // A process that is out of memory may have no next macrotask.
+  if (starved) tell();
+  else later(tell);
 }
 
 /** What was handed to ctx.waitUntil has settled after the handler. */

@@ -19,6 +19,7 @@ export const RealBytes = Uint8Array;
 export const RealArrayBuffer = ArrayBuffer;
 export const isView = ArrayBuffer.isView;
 export const dateTime = uncurry(Date.prototype.getTime);
+export const startsWith = uncurry(String.prototype.startsWith) as (self: string, part: string) => boolean;
 export const includes = uncurry(String.prototype.includes) as (self: string, part: string) => boolean;
 export const RealPromise = Promise;
 export const RealError = Error;

@@ -42,9 +42,15 @@ export function json(value: unknown, what: string): string {
     text = stringify(plain(value, "", undefined));
   } catch (error) {
     if (error instanceof Unfit) throw new JSONError(`${what} can't be written as JSON: ${error.where()} ${error.reason}`);
-    const found = error instanceof RangeError || error instanceof TypeError ? find(value, "", []) : undefined;
-    if (found !== undefined) throw new JSONError(`${what} can't be written as JSON: ${found}`);
-    throw error;
+    if (!(error instanceof RangeError)) throw error;
+    // Deeper than the stack: JSON.stringify goes on, where there is nothing in it that it would lose.
+    const found = lossy(value) ? `it is nested too deeply for what is in it.` : undefined;
+    try {
+      if (found === undefined) text = stringify(value);
+    } catch {
+      // Said below.
+    }
+    if (text === undefined) throw new JSONError(`${what} can't be written as JSON: ${found ?? find(value, "", []) ?? "it is nested too deeply."}`);
   }
   if (text === undefined) throw new JSONError(`${what} can't be written as JSON: it is a ${typeof value}.`);
   return text;
@@ -127,6 +133,21 @@ function plain(value: unknown, key: string | number, place: Place | undefined): 
     if (copy !== undefined) set(copy, name, item);
   }
   return copy ?? value;
+}
+
+/** Whether something is in `value` that JSON.stringify would lose, however deep. */
+function lossy(value: unknown): boolean {
+  const seen = new RealSet<object>();
+  const waiting: unknown[] = [value];
+  while (waiting.length > 0) {
+    const next = waiting.pop();
+    if (typeof next === "bigint" || (typeof next === "number" && next - next !== 0)) return true;
+    if (typeof next !== "object" || next === null || seen.has(next)) continue;
+    if (isView(next) || next instanceof RealArrayBuffer || next instanceof RealMap || next instanceof RealSet || next instanceof RealPromise) return true;
+    seen.add(next);
+    for (const name of Object.keys(next)) waiting.push((next as Record<string, unknown>)[name]);
+  }
+  return false;
 }
 
 function set(object: Record<string, unknown>, name: string, value: unknown): void {

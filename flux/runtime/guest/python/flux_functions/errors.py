@@ -75,7 +75,7 @@ class ValidationError(Exception):
 
     def __init__(self, fields: Mapping[str, Any] | str, message: str = "The input is not valid.") -> None:
         if isinstance(fields, str):
-            fields, message = {"input": fields}, fields
+            fields, message = {"input": fields}, fields  # type: ignore[assignment]
         super().__init__(message)
         self.message = message
         self.fields = dict(fields) or {"input": message}

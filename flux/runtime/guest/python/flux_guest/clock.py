@@ -50,7 +50,7 @@ def install() -> None:
     time.process_time_ns = time.thread_time_ns = _elapsed_ns
     time.clock_gettime = lambda clock: _seconds()
     time.clock_gettime_ns = lambda clock: _nanoseconds()
-    time.sleep = _sleep
+    time.sleep = _sleep  # type: ignore[assignment]
     time.localtime = lambda seconds=None: _localtime(_seconds() if seconds is None else seconds)
     time.gmtime = lambda seconds=None: _gmtime(_seconds() if seconds is None else seconds)
     time.ctime = lambda seconds=None: _ctime(_seconds() if seconds is None else seconds)
@@ -129,7 +129,7 @@ def _install_datetime(module: ModuleType) -> None:
     for facade, genuine in ((datetime, real), (date, real_date)):
         facade.__module__ = "datetime"
         facade.__qualname__ = genuine.__name__
-    module.datetime = datetime
-    module.date = date
+    module.datetime = datetime  # type: ignore[attr-defined]
+    module.date = date  # type: ignore[attr-defined]
     copyreg.pickle(real, lambda value: (datetime, value.__reduce_ex__(2)[1]))
     copyreg.pickle(real_date, lambda value: (date, value.__reduce_ex__(2)[1]))

@@ -39,7 +39,7 @@ def parse(text: str) -> Any:
         else:
             value, at = _scalar(text, at)
         while stack:
-            held, key = stack[-1]
+            held, key = stack[-1]  # type: ignore[assignment]
             if key is None:
                 held.append(value)
             else:

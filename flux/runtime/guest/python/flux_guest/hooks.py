@@ -54,7 +54,7 @@ class _Finder:
                 continue
             spec = finder.find_spec(name, path, target)
             if spec is not None and spec.loader is not None:
-                spec.loader = _Loader(spec.loader, patch)
+                spec.loader = _Loader(spec.loader, patch)  # type: ignore[assignment]
                 return spec
         return None
 

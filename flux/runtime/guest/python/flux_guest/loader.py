@@ -59,7 +59,7 @@ def _package(name: str, folder: str) -> None:
     spec.submodule_search_locations = [folder]
     initial = os.path.join(folder, "__init__.py")
     if name.count(".") and os.path.isfile(initial):
-        spec = importlib.util.spec_from_file_location(name, initial, submodule_search_locations=[folder])
+        spec = importlib.util.spec_from_file_location(name, initial, submodule_search_locations=[folder])  # type: ignore[assignment]
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     if spec.loader is not None:

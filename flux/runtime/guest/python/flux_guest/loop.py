@@ -36,10 +36,10 @@ class GuestLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return sources().now / 1_000_000
 
-    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:  # type: ignore[override]
         return self._timer(delay, self.time() + delay, callback, args, context)
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:  # type: ignore[override]
         return self._timer(when - self.time(), when, callback, args, context)
 
     def _timer(
@@ -47,7 +47,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.TimerHandle:
         invocation = here("A timer")
         timer = _Timer(when, callback, args, self, context)
-        slept = timer.slept = invocation.call("sleep", dumps({"ms": max(0.0, round(delay * 1000, 3))}))
+        slept = timer.slept = invocation.call("sleep", dumps({"ms": max(0.0, round(delay * 1000, 3))}))  # type: ignore[attr-defined]
 
         def due(future: asyncio.Future[bytes]) -> None:
             if not future.cancelled() and future.exception() is None and not timer.cancelled():
@@ -64,7 +64,7 @@ class GuestLoop(asyncio.SelectorEventLoop):
             invocation.tasks[task] = place(sys._getframe(1))
         return task
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
         """Run `func` at once: threads would make the order of events a matter of chance."""
         future = self.create_future()
         try:
@@ -83,7 +83,7 @@ class _Timer(asyncio.TimerHandle):
 
     def cancel(self) -> None:
         if not self._cancelled:
-            self.slept.cancel()
+            self.slept.cancel()  # type: ignore[attr-defined]
         super().cancel()
 
 
@@ -153,7 +153,7 @@ class Delivery:
 
     def _turn(self) -> None:
         """Once local work is done: deliver the next frame, or, where there is none, send what it led to."""
-        if self._loop._ready and self._busy < PATIENCE:
+        if self._loop._ready and self._busy < PATIENCE:  # type: ignore[attr-defined]
             self._busy += 1
             if self._busy % FLUSH_AFTER == 0:
                 self._wire.flush()

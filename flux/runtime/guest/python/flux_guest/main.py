@@ -183,7 +183,7 @@ class _Server:
         finally:
             invocation.over = invocation.closed = True
             self._running.pop(invocation.number, None)
-            invocation.tasks.pop(asyncio.current_task(), None)
+            invocation.tasks.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
             invocation.cancel()
 
     async def _handle(

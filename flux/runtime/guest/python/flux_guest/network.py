@@ -29,7 +29,7 @@ def install() -> None:
 
 
 def _forget_files(module: ModuleType) -> None:
-    module.knownfiles = []
+    module.knownfiles = []  # type: ignore[attr-defined]
 
 
 def _patch(httpx: ModuleType) -> None:

@@ -82,7 +82,7 @@ def install() -> None:
     """Take over sys.stdout, sys.stderr and logging's last resort."""
     streams: Any = (_Lines("info"), _Lines("error"))
     sys.stdout, sys.stderr = streams
-    sys.__stdout__ = sys.__stderr__ = None
+    sys.__stdout__ = sys.__stderr__ = None  # type: ignore[misc]
     logging.lastResort = _Handler()
     logging.getLogger().setLevel(logging.INFO)
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -23,7 +23,7 @@ def place(frame: FrameType | None = None) -> Place | None:
         at = place_of(found.f_code.co_filename, found.f_lineno)
         if at is not None:
             return at
-        found = found.f_back
+        found = found.f_back  # type: ignore[assignment]
     return None
 
 

@@ -28,7 +28,7 @@ def install() -> None:
 
 
 def _install_random(module: ModuleType) -> None:
-    module._urandom = random_bytes
+    module._urandom = random_bytes  # type: ignore[attr-defined]
     seed = module.Random.seed
 
     def seeded(self: Any, a: Any = None, version: int = 2) -> None:
@@ -70,7 +70,7 @@ def _install_uuid(module: ModuleType) -> None:
             state["uuid.node"] = int.from_bytes(random_bytes(6), "big") | 1 << 40
         return state["uuid.node"]
 
-    module.getnode = node
+    module.getnode = node  # type: ignore[attr-defined]
     kept = [name for name in _UUID_STATE if hasattr(module, name)]
 
     def per_invocation(real: Any) -> Any:
@@ -96,4 +96,4 @@ def _install_uuid(module: ModuleType) -> None:
 
 
 def _install_ssl(module: ModuleType) -> None:
-    module.RAND_bytes = random_bytes
+    module.RAND_bytes = random_bytes  # type: ignore[attr-defined]

@@ -42,7 +42,7 @@ class Rows(list):
 
     def __init__(self, rows: Iterable[Row], count: int | None, tag: str | None) -> None:
         super().__init__(rows)
-        self.count = count
+        self.count = count  # type: ignore[assignment, method-assign]
         self.tag = tag
 
 
