@@ -262,6 +262,8 @@ CREATE INDEX mutations_n ON flux.mutations (n);
 -- Rows that moved to another primary key: few, and the only ones that join two keys' histories.
 CREATE INDEX mutations_moved ON flux.mutations (table_name, n)
     WHERE op = 'UPDATE' AND NOT (before @> key AND after @> key);
+-- Rows of tables without a primary key, by what they were (flux.follower_by_image).
+CREATE INDEX mutations_bare ON flux.mutations (jsonb_hash_extended(before, 0)) WHERE key IS NULL;
 COMMENT ON TABLE flux.mutations IS 'Every row changed, with its images before and after, by the transaction that did it. Rolled-back attempts are here too, marked.';
 COMMENT ON COLUMN flux.mutations.request_id IS 'The execution that changed it; one id per transaction where it came from outside.';
 COMMENT ON COLUMN flux.mutations.day IS 'The execution''s day.';

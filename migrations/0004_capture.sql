@@ -12,9 +12,9 @@
 -- All are ENABLE ALWAYS. flux.capture_table() places them. Their arguments: 'p' for a partitioned table or '', columns to leave out
 -- (virtual generated ones, which a trigger can't see) as an array, then the key's columns.
 --
--- Order numbers (flux.mutations.n) grow by 32. Played backwards by n, a table's mutations give what was before. A row's trigger runs
--- after the whole statement, so a nested trigger may have written the row again and been numbered already; such a
--- mutation is placed below its successor, in the gap of 31 numbers (flux.place).
+-- Order numbers (flux.mutations.n) grow by 32. Played backwards by n, a table's mutations give what was before. Captures run after the
+-- whole statement, so a statement within it (a trigger's, a function's in an expression) may have written a row again and been numbered
+-- already. Such a mutation is placed below its follower, in the gap of 31 numbers (flux.place).
 --
 -- Images are to_jsonb of the row under UTC and lossless floats, whatever the session has set. A column that to_jsonb refuses
 -- (\u0000 in json, 256 MB) is kept as {"$text": "..."}; a capture never makes the user's statement fail.
@@ -134,50 +134,184 @@ BEGIN
     END IF;
 END $$;
 
--- Where the mutation of a row belongs that a nested statement wrote again before the row's own trigger ran: right below that one's
--- number. Null: at the end, the usual place. `stale`: the row version may have been replaced. For a DELETE, `becomes` and `version` are null.
-CREATE FUNCTION flux.place(relation oid, stale boolean, version tid, request text, on_day date, in_schema text, in_table text,
-                           key_columns text[], was jsonb, becomes jsonb) RETURNS bigint
+-- Order -----------------------------------------------------------------------------------------------------------
+
+-- When this session last captured a row: the beginning of the client's statement that it was part of, in µs. A statement's triggers see by
+-- it that another statement was captured within theirs or beside it, and only then look at the order. What currval() gives lives in
+-- the session alone, and functions may neither read nor set it: no setting could be trusted with this.
+DO $$ BEGIN
+    EXECUTE format('CREATE %s SEQUENCE flux.captured MINVALUE 0 START 0',
+                   CASE WHEN current_setting('server_version_num')::integer >= 150000 THEN 'UNLOGGED' END);
+END $$;
+
+-- The mutation that a change (was -> becomes) came before, of those of this transaction that have a number already; null: it came after
+-- them all. Statements that ran within the change's own, by an expression's function, a default, a check, have been numbered first.
+--
+-- By the images, which say it all: the changes of one key are a chain, in which each begins with what the one before it left. `self` is the
+-- change's own number, where it has one. Looked at are both keys of a row that moves.
+CREATE FUNCTION flux.follower(relation oid, on_day date, in_schema text, in_table text, key_columns text[], self bigint,
+                              was jsonb, becomes jsonb) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    stands boolean;
-    of_key jsonb := flux.key_of(coalesce(becomes, was), key_columns);
-    place bigint;
-    fits_at_end boolean;
+    old_key jsonb := flux.key_of(was, key_columns);
+    new_key jsonb := flux.key_of(becomes, key_columns);
+    of_key jsonb;
+    was_there jsonb;
+    is_there jsonb;
+    numbers bigint[];
+    befores jsonb[];
+    afters jsonb[];
+    stands jsonb;
+    last_image jsonb;
+    found bigint;
+    least_n bigint;
 BEGIN
-    IF pg_trigger_depth() > 1 THEN
-        PERFORM set_config('flux.nested', pg_current_xact_id()::text, true);
+    IF key_columns = '{}' THEN
+        RETURN flux.follower_by_image(relation, on_day, in_schema, in_table, self, becomes);
     END IF;
-    IF becomes IS NOT NULL THEN
-        IF NOT stale THEN
-            RETURN NULL;
+    FOREACH of_key IN ARRAY CASE WHEN old_key = new_key THEN ARRAY[old_key] ELSE ARRAY[old_key, new_key] END LOOP
+        CONTINUE WHEN of_key IS NULL;
+        was_there := CASE WHEN old_key = of_key THEN was END;
+        is_there := CASE WHEN new_key = of_key THEN becomes END;
+        SELECT array_agg(e.n ORDER BY e.n), array_agg(e.before ORDER BY e.n), array_agg(e.after ORDER BY e.n) INTO numbers, befores, afters
+        FROM (SELECT m.n, m.before, CASE WHEN m.after IS NOT NULL AND flux.key_of(m.after, key_columns) = of_key THEN m.after END AS after
+              FROM flux.mutations m
+              WHERE jsonb_hash_extended(m.key, 0) = jsonb_hash_extended(of_key, 0) AND m.key = of_key AND m.day = on_day
+                AND m.xid = pg_current_xact_id() AND m.schema_name = in_schema AND m.table_name = in_table AND m.n <> coalesce(self, 0)
+              UNION ALL
+              SELECT m.n, NULL, m.after FROM flux.mutations m
+              WHERE m.op = 'UPDATE' AND NOT (m.before @> m.key AND m.after @> m.key) AND m.day = on_day
+                AND m.xid = pg_current_xact_id() AND m.schema_name = in_schema AND m.table_name = in_table AND m.n <> coalesce(self, 0)
+                AND m.key <> of_key AND flux.key_of(m.after, key_columns) = of_key) e;
+        found := NULL;
+        FOR i IN REVERSE coalesce(cardinality(numbers), 0) .. 1 LOOP
+            IF befores[i] IS NOT DISTINCT FROM is_there
+               AND (i = 1 OR befores[i] IS DISTINCT FROM afters[i - 1] OR was_there IS NOT DISTINCT FROM is_there) THEN
+                found := numbers[i];
+                EXIT;
+            END IF;
+        END LOOP;
+        -- The last change of a key left what stands in the table now. (A link of the chain may be missing yet: that of a statement around.)
+        IF found IS NOT NULL THEN
+            stands := flux.standing(relation, of_key, key_columns);
+            last_image := afters[cardinality(afters)];
+            IF stands IS NOT DISTINCT FROM is_there
+               AND (stands IS DISTINCT FROM last_image OR last_image IS NOT DISTINCT FROM was_there) THEN
+                found := NULL;
+            END IF;
         END IF;
-        EXECUTE format('SELECT EXISTS (SELECT FROM ONLY %s WHERE ctid = $1)', relation::regclass) INTO stands USING version;
-        IF stands THEN
-            RETURN NULL;
-        END IF;
-    ELSIF current_setting('flux.nested', true) IS DISTINCT FROM pg_current_xact_id()::text THEN
+        least_n := least(least_n, found);
+    END LOOP;
+    RETURN least_n;
+END $$;
+
+-- The same in a table without a primary key, where equal rows are one as good as the other: the latest place from which, played backward,
+-- the log never undoes a row that isn't there.
+CREATE FUNCTION flux.follower_by_image(relation oid, on_day date, in_schema text, in_table text, self bigint, becomes jsonb) RETURNS bigint
+LANGUAGE plpgsql SET row_security = off SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    e record;
+    standing bigint;
+    found bigint;
+BEGIN
+    IF becomes IS NULL OR NOT EXISTS (
+        SELECT FROM flux.mutations m
+        WHERE jsonb_hash_extended(m.before, 0) = jsonb_hash_extended(becomes, 0) AND m.key IS NULL AND m.before = becomes AND m.day = on_day
+          AND m.xid = pg_current_xact_id() AND m.schema_name = in_schema AND m.table_name = in_table AND m.n <> coalesce(self, 0)) THEN
         RETURN NULL;
     END IF;
-    WITH later AS (
-        SELECT m.n, m.before, m.after, lag(m.after) OVER (ORDER BY m.n) AS previous, row_number() OVER (ORDER BY m.n) AS nth
-        FROM flux.mutations m
-        WHERE m.request_id = request AND m.day = on_day AND m.xid = pg_current_xact_id() AND m.schema_name = in_schema
-          AND m.table_name = in_table
-          AND CASE WHEN of_key IS NULL THEN m.before = becomes OR m.after = was ELSE m.key = of_key END)
-    SELECT (SELECT l.n - 1 FROM later l
-            WHERE l.before IS NOT DISTINCT FROM becomes
-              AND (l.nth = 1 OR l.previous IS NOT DISTINCT FROM was OR of_key <> flux.key_of(was, key_columns))
-            ORDER BY l.n DESC LIMIT 1),
-           (SELECT l.after IS NOT DISTINCT FROM was FROM later l ORDER BY l.n DESC LIMIT 1)
-    INTO place, fits_at_end;
-    IF becomes IS NULL AND fits_at_end THEN
-        RETURN NULL;
-    END IF;
-    WHILE EXISTS (SELECT FROM flux.mutations m WHERE m.request_id = request AND m.day = on_day AND m.n = place) LOOP
+    EXECUTE format('SELECT count(*) FROM %s r WHERE %s = $1', coalesce(pg_partition_root(relation::regclass), relation::regclass),
+                   flux.whole_image(relation))
+    INTO standing USING becomes;
+    found := CASE WHEN standing < 1 THEN 0 END;
+    FOR e IN
+        SELECT m.n, ((m.before = becomes) IS TRUE)::integer - ((m.after = becomes) IS TRUE)::integer AS more FROM flux.mutations m
+        WHERE m.day = on_day AND m.xid = pg_current_xact_id() AND m.schema_name = in_schema AND m.table_name = in_table
+          AND m.n <> coalesce(self, 0) AND ((m.before = becomes) IS TRUE) <> ((m.after = becomes) IS TRUE)
+        ORDER BY m.n DESC
+    LOOP
+        standing := standing + e.more;
+        IF standing < 1 THEN
+            found := 0;
+        ELSIF found = 0 THEN
+            found := e.n;
+        END IF;
+    END LOOP;
+    RETURN nullif(found, 0);
+END $$;
+
+-- SQL that makes the image of a row `r` as captures do: without the columns that a trigger can't see.
+CREATE FUNCTION flux.whole_image(relation oid) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('(to_jsonb(r.*) - %L::text[])', coalesce(array_agg(a.attname::text), '{}'))
+    FROM pg_attribute a WHERE a.attrelid = relation AND a.attgenerated = 'v' AND NOT a.attisdropped
+$$;
+
+-- The image of the row that has a key now; null where there is none, or none that can be made.
+CREATE FUNCTION flux.standing(relation oid, of_key jsonb, key_columns text[]) RETURNS jsonb
+LANGUAGE plpgsql SET row_security = off SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    root regclass := coalesce(pg_partition_root(relation::regclass), relation::regclass);
+    image jsonb;
+BEGIN
+    EXECUTE format('SELECT %s FROM %s r, jsonb_populate_record(NULL::%2$s, $1) k WHERE (%s)', flux.whole_image(relation), root,
+                   (SELECT string_agg(format('r.%I = k.%1$I', name), ' AND ') FROM unnest(key_columns) AS name))
+    INTO image USING of_key;
+    RETURN image;
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
+END $$;
+
+-- The next number below `n` that no mutation has.
+CREATE FUNCTION flux.free_below(on_day date, n bigint) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    place bigint := n - 1;
+BEGIN
+    WHILE EXISTS (SELECT FROM flux.mutations m WHERE m.day = on_day AND m.n = place) LOOP
         place := place - 1;
     END LOOP;
     RETURN place;
+END $$;
+
+-- The number that a change should have instead of the next one: right below the mutation that it came before. Null: the next one.
+CREATE FUNCTION flux.place(relation oid, on_day date, in_schema text, in_table text, key_columns text[], was jsonb, becomes jsonb) RETURNS bigint
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    SELECT flux.free_below(on_day, flux.follower(relation, on_day, in_schema, in_table, coalesce(key_columns, '{}'), NULL, was, becomes))
+$$;
+
+-- Give those of a statement's mutations another number that came before one that has a smaller number. `numbers`: theirs, ascending.
+-- Returns them, changed in their places.
+CREATE FUNCTION flux.settle(relation oid, request text, on_day date, in_schema text, in_table text, key_columns text[], numbers bigint[])
+RETURNS bigint[] LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    own record;
+    place bigint;
+    first_n bigint := numbers[1];
+    moved boolean := EXISTS (SELECT FROM flux.mutations m
+                             WHERE m.op = 'UPDATE' AND NOT (m.before @> m.key AND m.after @> m.key) AND m.day = on_day
+                               AND m.xid = pg_current_xact_id() AND m.schema_name = in_schema AND m.table_name = in_table);
+BEGIN
+    FOR own IN
+        SELECT s.n, s.before, s.after FROM flux.mutations s
+        WHERE s.request_id = request AND s.day = on_day AND s.n = ANY (numbers)
+          AND (moved AND s.key IS NOT NULL OR EXISTS (
+              SELECT FROM flux.mutations e
+              WHERE jsonb_hash_extended(e.key, 0) = jsonb_hash_extended(s.key, 0) AND e.day = on_day AND e.n < first_n
+                AND e.xid = pg_current_xact_id() AND e.schema_name = in_schema AND e.table_name = in_table)
+          OR s.key IS NULL AND EXISTS (
+              SELECT FROM flux.mutations e
+              WHERE jsonb_hash_extended(e.before, 0) = jsonb_hash_extended(s.after, 0) AND e.key IS NULL AND e.day = on_day AND e.n < first_n
+                AND e.xid = pg_current_xact_id() AND e.schema_name = in_schema AND e.table_name = in_table))
+        ORDER BY s.n DESC
+    LOOP
+        place := flux.free_below(on_day, flux.follower(relation, on_day, in_schema, in_table, key_columns, own.n, own.before, own.after));
+        IF place IS NOT NULL THEN
+            UPDATE flux.mutations u SET n = place WHERE u.request_id = request AND u.day = on_day AND u.n = own.n;
+            numbers := array_replace(numbers, own.n, place);
+        END IF;
+    END LOOP;
+    RETURN numbers;
 END $$;
 
 -- The JSON of one announced row.
@@ -217,6 +351,9 @@ DECLARE
     old_image jsonb;
     new_image jsonb;
     several boolean;
+    began bigint := date_part('epoch', statement_timestamp()) * 1000000;
+    again boolean;
+    lowest bigint;
     place bigint;
     moment timestamptz;
     key_column text;
@@ -236,6 +373,7 @@ DECLARE
     cut bigint;
 BEGIN
     BEGIN
+        again := currval('flux.captured') = began;
         IF TG_OP = 'INSERT' THEN
             SELECT to_jsonb(r.*) INTO STRICT new_image FROM flux_new r;
         ELSIF TG_OP = 'UPDATE' THEN
@@ -256,6 +394,12 @@ BEGIN
     IF several IS NULL AND TG_ARGV[1] = '{}' THEN
         place := nextval('flux.mutation_order');
         moment := clock_timestamp();
+        IF again THEN
+            place := coalesce(flux.place(TG_RELID, coalesce(on_day, right(ctx, 10)::date), TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_ARGV[2:],
+                                         old_image, new_image), place);
+        ELSE
+            began := setval('flux.captured', began);
+        END IF;
         IF TG_NARGS = 3 THEN
             key_column := TG_ARGV[2];
             of_key := CASE WHEN octet_length(coalesce(old_image, new_image) ->> key_column) <= 1000
@@ -273,7 +417,7 @@ BEGIN
             said := json_build_array(place, txid_current(), TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP, of_key, old_image, new_image,
                                      (date_part('epoch', moment) * 1000000)::bigint);
             stamp := '{' || (date_part('epoch', statement_timestamp()) * 1000000)::bigint || ',';
-            IF octet_length(said) > 65536 OR pg_trigger_depth() > 1 OR starts_with(current_setting('flux.tally', true), stamp) THEN
+            IF octet_length(said) > 65536 OR starts_with(current_setting('flux.tally', true), stamp) THEN
                 tally := flux.tally();
                 IF tally[2] >= 32 OR tally[3] + octet_length(said) > 65536 THEN
                     said := '';
@@ -281,9 +425,6 @@ BEGIN
                 END IF;
                 heard := set_config('flux.tally', ARRAY[tally[1], tally[2] + 1 - coalesce(cut, 0), tally[3] + octet_length(said),
                                                         tally[4], tally[5], tally[6]]::text, true);
-                IF pg_trigger_depth() > 1 THEN
-                    heard := set_config('flux.nested', pg_current_xact_id()::text, true);
-                END IF;
             ELSE
                 heard := set_config('flux.tally', stamp || '1,' || octet_length(said) || ',NULL,NULL,0}', true);
             END IF;
@@ -293,8 +434,6 @@ BEGIN
             ELSE
                 RAISE INFO 'flux:{"r":"%","a":[%],"cut":%,"lo":%,"hi":%}', request, said, coalesce(cut, 0), place, place;
             END IF;
-        ELSIF pg_trigger_depth() > 1 THEN
-            heard := set_config('flux.nested', pg_current_xact_id()::text, true);
         END IF;
         RETURN NULL;
     END IF;
@@ -318,6 +457,12 @@ BEGIN
         careful := true;
     END;
     many := cardinality(numbers);
+    IF many IS NULL AND careful IS NULL THEN
+        RETURN NULL;
+    END IF;
+    IF again IS NOT TRUE THEN
+        began := setval('flux.captured', began);
+    END IF;
     IF careful OR many > 20000 THEN
         first_n := nextval('flux.mutation_order');
         EXECUTE flux.insertion(CASE TG_OP
@@ -330,6 +475,13 @@ BEGIN
         GET DIAGNOSTICS many = ROW_COUNT;
         IF many = 0 THEN
             RETURN NULL;
+        END IF;
+        IF again THEN
+            SELECT min(s.n) INTO lowest
+            FROM unnest(flux.settle(TG_RELID, request, on_day, TG_TABLE_SCHEMA, TG_TABLE_NAME, coalesce(TG_ARGV[2:], '{}'),
+                                    ARRAY(SELECT m.n FROM flux.mutations m
+                                          WHERE m.request_id = request AND m.day = on_day AND m.n > first_n AND m.xid = pg_current_xact_id()
+                                          ORDER BY m.n))) AS s (n);
         END IF;
         SELECT array_agg(i.n), array_agg(i.before), array_agg(i.after) INTO numbers, was, becomes
         FROM (SELECT m.n, m.before, m.after FROM flux.mutations m
@@ -354,9 +506,10 @@ BEGIN
                CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END,
                nullif(current_setting('application_name'), '')
         FROM unnest(numbers, was, becomes) AS i (n, was, becomes);
-    END IF;
-    IF pg_trigger_depth() > 1 THEN
-        PERFORM set_config('flux.nested', pg_current_xact_id()::text, true);
+        IF again THEN
+            numbers := flux.settle(TG_RELID, request, on_day, TG_TABLE_SCHEMA, TG_TABLE_NAME, coalesce(TG_ARGV[2:], '{}'), numbers);
+            lowest := (SELECT min(s.n) FROM unnest(numbers) AS s (n));
+        END IF;
     END IF;
 
     IF source = 'flux' THEN
@@ -372,8 +525,8 @@ BEGIN
                     FROM unnest(numbers[:32], was[:32], becomes[:32]) AS i (n, was, becomes)
                     LIMIT 32 - tally[2]) AS candidates) AS counted
         WHERE total + tally[3] <= 65536;
-        RAISE INFO 'flux:{"r":"%","a":[%],"cut":%,"lo":%,"hi":% %', request, coalesce(said, ''), many - said_rows, numbers[1],
-            numbers[cardinality(numbers)],
+        RAISE INFO 'flux:{"r":"%","a":[%],"cut":%,"lo":%,"hi":% %', request, coalesce(said, ''), many - said_rows,
+            coalesce(lowest, numbers[1]), numbers[cardinality(numbers)],
             CASE current_setting('transaction_isolation') WHEN 'read committed' THEN ',"snap":"' || pg_current_snapshot() || '"}'
             ELSE '}' END;
         PERFORM set_config('flux.tally', ARRAY[tally[1], tally[2] + said_rows, tally[3] + coalesce(said_bytes, 0), tally[4],
@@ -409,6 +562,9 @@ DECLARE
     was jsonb;
     becomes jsonb;
     of_key jsonb;
+    began bigint := date_part('epoch', statement_timestamp()) * 1000000;
+    again boolean;
+    stands boolean;
     place bigint;
     key_column text;
     stamp text;
@@ -418,6 +574,7 @@ DECLARE
     in_table text := TG_TABLE_NAME;
 BEGIN
     BEGIN
+        again := currval('flux.captured') = began;
         was := to_jsonb(OLD);
         becomes := to_jsonb(NEW);
     EXCEPTION WHEN OTHERS THEN
@@ -440,8 +597,15 @@ BEGIN
     IF TG_ARGV[0] = 'p' THEN
         SELECT r.schema_name, r.table_name INTO in_schema, in_table FROM flux.root_of(TG_RELID) r;
     END IF;
-    IF NEW.xmax <> '0' OR pg_trigger_depth() > 1 OR current_setting('flux.nested', true) <> '' THEN
-        place := flux.place(TG_RELID, NEW.xmax <> '0', NEW.ctid, request, on_day, in_schema, in_table, coalesce(TG_ARGV[2:], '{}'), was, becomes);
+    -- A row version that another statement has replaced came before it. A key that was left may have been taken again.
+    IF NEW.xmax <> '0' THEN
+        EXECUTE format('SELECT EXISTS (SELECT FROM ONLY %s WHERE ctid = $1)', TG_RELID::regclass) INTO stands USING NEW.ctid;
+    END IF;
+    IF NOT stands OR again AND (TG_OP = 'DELETE' OR TG_OP = 'UPDATE' AND flux.key_of(was, TG_ARGV[2:]) <> flux.key_of(becomes, TG_ARGV[2:])) THEN
+        place := flux.place(TG_RELID, on_day, in_schema, in_table, TG_ARGV[2:], was, becomes);
+    END IF;
+    IF again IS NOT TRUE THEN
+        began := setval('flux.captured', began);
     END IF;
     IF TG_NARGS = 3 THEN
         key_column := TG_ARGV[2];
@@ -548,6 +712,10 @@ BEGIN
 END $$;
 
 -- Before a TRUNCATE: a mutation for every row that is about to go. A partitioned table's trigger speaks for those leaves that have none.
+--
+-- TRUNCATE takes rows that its transaction can't see. Under REPEATABLE READ and SERIALIZABLE that is so of all that was committed after the
+-- snapshot, and of what the captures of those rows wrote. So an epoch is noted as well, with all that is needed to find the rest once the
+-- transaction has ended (flux.complete_truncations).
 CREATE FUNCTION flux.capture_truncate() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET row_security = off
@@ -561,6 +729,7 @@ DECLARE
     wrote bigint;
     many bigint := 0;
     said text;
+    blind boolean := current_setting('transaction_isolation') IN ('repeatable read', 'serializable');
 BEGIN
     SELECT * INTO h FROM flux.home_of(nullif(current_setting('flux.ctx', true), ''));
     SELECT * INTO whose FROM flux.root_of(TG_RELID);
@@ -577,6 +746,9 @@ BEGIN
                       coalesce(TG_ARGV[2:], '{}');
                 GET DIAGNOSTICS wrote = ROW_COUNT;
                 many := many + wrote;
+                IF blind THEN
+                    PERFORM flux.note_truncation(leaf, h.request, h.on_day, h.origin, coalesce(TG_ARGV[2:], '{}'));
+                END IF;
                 EXIT;
             EXCEPTION WHEN OTHERS THEN
                 IF careful = 1 THEN
@@ -598,4 +770,87 @@ BEGIN
             ELSE '}' END;
     END IF;
     RETURN NULL;
+END $$;
+
+-- Note that a TRUNCATE may have taken rows that its transaction could not see: an epoch, and what complete_truncations needs. Of the numbers
+-- that are kept for such rows each stands for itself and the 31 below it.
+CREATE FUNCTION flux.note_truncation(leaf oid, request text, on_day date, origin text, key_columns text[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    kept bigint[] := ARRAY(SELECT nextval('flux.mutation_order') FROM generate_series(1, 1024));
+BEGIN
+    PERFORM flux.note_epoch(leaf, 'truncate beyond its snapshot');
+    UPDATE flux.epochs e
+    SET pending = jsonb_build_object(
+        'request_id', request, 'day', on_day, 'origin', origin, 'key', key_columns, 'numbers', kept,
+        'actor', coalesce(nullif(current_setting('role'), 'none'), session_user::text), 'application_name', current_setting('application_name'))
+    WHERE e.id = currval('flux.epochs_id_seq');
+END $$;
+
+-- For TRUNCATEs that took rows which their transactions could not see: write the mutations of those rows, and the epoch goes. Every such row
+-- was captured when it was written, by a transaction that had ended when the TRUNCATE got its lock; so what those transactions added and took away,
+-- image by image, is what the TRUNCATE's own snapshot was wrong by. Where there were more than the numbers that were kept, or
+-- a partition is gone, the epoch stays. Returns how many it settled. Called by whoever installs capture, and at every tick.
+CREATE FUNCTION flux.complete_truncations() RETURNS integer
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    e record;
+    d record;
+    bound text;
+    inside text;
+    numbers bigint[];
+    used integer;
+    gone integer;
+    settled integer := 0;
+BEGIN
+    FOR e IN SELECT * FROM flux.epochs WHERE pending IS NOT NULL ORDER BY n FOR UPDATE SKIP LOCKED LOOP
+        BEGIN
+            numbers := ARRAY(SELECT jsonb_array_elements_text(e.pending -> 'numbers'));
+            used := 0;
+            inside := 'true';
+            IF (SELECT c.relispartition FROM pg_class c WHERE c.oid = e.table_oid) THEN
+                bound := pg_get_partition_constraintdef(e.table_oid);
+                inside := format('(SELECT %s FROM jsonb_populate_record(NULL::%s, c.image) AS r)', coalesce(bound, 'true'), e.table_oid::regclass);
+            END IF;
+            -- What another TRUNCATE took before this one was gone for every snapshot: only what came after it counts.
+            FOR d IN EXECUTE format($sql$
+                WITH c AS (
+                    SELECT v.image, v.more, m.n, m.op FROM flux.mutations m
+                    CROSS JOIN LATERAL (VALUES (m.after, 1), (m.before, -1)) AS v (image, more)
+                    WHERE m.day >= $6 AND m.schema_name = $1 AND m.table_name = $2 AND m.n < $3 AND NOT m.rolled_back
+                      AND m.system_id = flux.system_id() AND m.xid <> $4 AND NOT pg_visible_in_snapshot(m.xid, $5) AND v.image IS NOT NULL)
+                SELECT c.image, sum(c.more) AS more FROM c
+                WHERE c.n > coalesce((SELECT max(c.n) FROM c WHERE c.op = 'TRUNCATE' AND %1$s), 0) AND %1$s
+                GROUP BY c.image HAVING sum(c.more) <> 0$sql$, inside)
+                USING e.schema_name, e.table_name, e.n, e.xid, e.snapshot, (e.at - interval '3 days')::date
+            LOOP
+                IF d.more < 0 THEN
+                    DELETE FROM flux.mutations m USING (
+                        SELECT t.request_id, t.day, t.n FROM flux.mutations t
+                        WHERE t.request_id = e.pending ->> 'request_id' AND t.day = (e.pending ->> 'day')::date AND t.xid = e.xid
+                          AND t.op = 'TRUNCATE' AND t.schema_name = e.schema_name AND t.table_name = e.table_name AND t.n < e.n AND t.before = d.image
+                        ORDER BY t.n LIMIT -d.more) gone_ones
+                    WHERE m.request_id = gone_ones.request_id AND m.day = gone_ones.day AND m.n = gone_ones.n;
+                    GET DIAGNOSTICS gone = ROW_COUNT;
+                    IF gone < -d.more THEN
+                        RAISE EXCEPTION 'a row that was not there was taken';
+                    END IF;
+                ELSE
+                    INSERT INTO flux.mutations (request_id, day, n, xid, system_id, schema_name, table_name, op, key, before, at, origin, actor,
+                                                application_name)
+                    SELECT e.pending ->> 'request_id', (e.pending ->> 'day')::date, numbers[1 + (used + i) / 32] - (used + i) % 32, e.xid,
+                           flux.system_id(), e.schema_name, e.table_name, 'TRUNCATE',
+                           flux.key_of(d.image, ARRAY(SELECT jsonb_array_elements_text(e.pending -> 'key'))), d.image, e.at,
+                           e.pending ->> 'origin', e.pending ->> 'actor', nullif(e.pending ->> 'application_name', '')
+                    FROM generate_series(0, d.more::integer - 1) AS i;
+                    used := used + d.more::integer;
+                END IF;
+            END LOOP;
+            DELETE FROM flux.epochs WHERE id = e.id;
+            settled := settled + 1;
+        EXCEPTION WHEN OTHERS THEN
+            UPDATE flux.epochs SET pending = NULL WHERE id = e.id;
+        END;
+    END LOOP;
+    RETURN settled;
 END $$;

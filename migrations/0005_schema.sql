@@ -10,8 +10,10 @@ CREATE TABLE flux.epochs (
     xid         xid8 NOT NULL,
     n           bigint NOT NULL,
     at          timestamptz NOT NULL,
-    reason      text NOT NULL
+    reason      text NOT NULL,
+    pending     jsonb
 );
+CREATE INDEX epochs_pending ON flux.epochs (n) WHERE pending IS NOT NULL;
 CREATE INDEX epochs_table ON flux.epochs (schema_name, table_name, n);
 COMMENT ON TABLE flux.epochs IS 'Points that a table''s mutations can''t be read across: its capture began, or it changed without firing triggers.';
 COMMENT ON COLUMN flux.epochs.id IS 'In the order in which they were noted.';
@@ -23,7 +25,8 @@ COMMENT ON COLUMN flux.epochs.snapshot IS 'The transactions that were committed 
 COMMENT ON COLUMN flux.epochs.xid IS 'The transaction that noted it.';
 COMMENT ON COLUMN flux.epochs.n IS 'Mutations of the table with a smaller n came before.';
 COMMENT ON COLUMN flux.epochs.at IS 'When, by Postgres'' clock.';
-COMMENT ON COLUMN flux.epochs.reason IS 'installed, created, create table as, rewrite, attached, detached, column dropped, dropped, truncate not captured.';
+COMMENT ON COLUMN flux.epochs.reason IS 'installed, created, create table as, rewrite, attached, detached, column dropped, dropped, truncate not captured, truncate beyond its snapshot.';
+COMMENT ON COLUMN flux.epochs.pending IS 'What flux.complete_truncations needs to find the mutations that are missing; null where nothing is, or they can''t be found.';
 
 CREATE TABLE flux.schema_versions (
     hash       text COLLATE "C" PRIMARY KEY,

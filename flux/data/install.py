@@ -101,6 +101,7 @@ async def install(connection: Connection) -> Installation:
             except asyncpg.PostgresError as error:
                 uncaptured.append(Uncaptured(row["schema_name"], row["table_name"], str(error)))
         await connection.execute(_Q.note_schema, "install")
+        await connection.execute(_Q.complete_truncations)
         return Installation(installed, uncaptured, event_triggers, await _grants(connection))
 
 

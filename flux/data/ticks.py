@@ -1,7 +1,8 @@
 """Notes in flux.ticks, ten times a second while there is traffic, which transactions are committed.
 
 A tick (time, pg_current_snapshot) says what a reader at that time could see; replays of a window start from
-the last one before it. The sidecar owns one Ticker; every execution touches it.
+the last one before it. The sidecar owns one Ticker; every execution touches it. It also completes what a
+TRUNCATE could not see (flux.complete_truncations).
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class Ticker:
                 if self._connection is None:
                     self._connection = await self._connect()
                 await self._connection.execute(_Q.tick, self._node)
+                await self._connection.execute(_Q.complete_truncations)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
             await self._drop()
             self.touch()

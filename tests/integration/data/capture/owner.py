@@ -86,3 +86,21 @@ def _play(state: Rows, log: Any, gone: str, come: str) -> Rows:
         if mutation[come] is not None:
             table[canonical(mutation[come])] += 1
     return {table: +images for table, images in rows.items()}
+
+
+def by_key(state: Rows, log: Sequence[Any], table: str, column: str) -> Counter[str]:
+    """A table before a log, as as-of reads find it: of each key the image before its first change, of the
+    others what is there. A change of the key itself touches two."""
+    first: dict[str, Any] = {}
+    for mutation in log:
+        if mutation["table_name"] != table:
+            continue
+        before, after = mutation["before"], mutation["after"]
+        old = None if before is None else str(before[column])
+        new = None if after is None else str(after[column])
+        if old is not None:
+            first.setdefault(old, before)
+        if new is not None and new != old:
+            first.setdefault(new, None)
+    untouched = [image for image in state[table].elements() if str(orjson.loads(image)[column]) not in first]
+    return Counter([*untouched, *(canonical(image) for image in first.values() if image is not None)])
