@@ -73,12 +73,12 @@ class Ticker:
                 if self._connection is None:
                     self._connection = await self._connect()
                 await self._connection.execute(_Q.tick, self._node)
+                self.written += 1
                 await self._connection.execute(_Q.complete_truncations)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
             await self._drop()
             self.touch()
             return False
-        self.written += 1
         return True
 
     async def _connect(self) -> asyncpg.Connection:
