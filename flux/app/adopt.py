@@ -1,8 +1,8 @@
-"""Takes a spool that was restored by copying for the original, because a person says that the original is
-gone. `flux doctor --adopt` calls this; nothing does it by itself.
+"""Takes a restored copy of a spool for the original. Called by `flux doctor --adopt` alone.
 
-What Postgres has of it already stays as it is: the copy goes by the original's name, so the drain goes on at
-the original's place, and nothing of it where that was drained to its end.
+A person says that the original is gone; nothing does this by itself. What Postgres has stays as it
+is. The copy goes by the original's name, so the drain goes on at the original's place. If the
+original was drained to its end, nothing is stored.
 """
 
 from __future__ import annotations

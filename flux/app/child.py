@@ -1,5 +1,6 @@
-"""Keeps a child process running for as long as the server does: starts it, starts it again when it dies, lets
-it end last.
+"""Keeps a child process running for as long as the server does.
+
+It starts the child, starts it again when it dies, and lets it end last.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Every metric by name: its kind, its labels and what it means. Values come from `metrics`.
 
-Names are those of OpenTelemetry's semantic conventions as Prometheus writes them, `flux_*` where there is
-none. docs/operations.md lists the same; a test holds the two together.
+Names are those of OpenTelemetry's semantic conventions as Prometheus writes them, or `flux_*` if
+there is none. docs/operations.md lists the same; a test compares the two.
 """
 
 from __future__ import annotations

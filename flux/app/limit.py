@@ -1,6 +1,7 @@
-"""An end for a process that was told to end and hasn't: something waits that nobody can end any more, such as
-on a Postgres that is there and never answers. What was acknowledged is in the spool. Used by server and
-sidecar.
+"""An end for a process that was told to end and hasn't. Used by server and sidecar.
+
+Something waits that nobody can end any more, such as on a Postgres that never answers. What was
+acknowledged is in the spool.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""`/_flux/metrics`: what a Prometheus server scrapes.
+"""`/_flux/metrics`: what a Prometheus server scrapes. `instruments` says what each metric is.
 
-Three sources, and none is trusted beyond what it can know: integers that this process counts, the spool's own
-files (what waits in it, whatever state the drain is in), and Postgres. While Postgres does not answer
-`flux_postgres_up` is 0 and what only it knows is left out; a scrape never fails. `instruments` says what
-each is.
+There are three sources, and none is trusted beyond what it can know: integers that this process
+counts, the spool's own files (what waits in it, whatever state the drain is in), and Postgres. While
+Postgres does not answer, `flux_postgres_up` is 0 and what only it knows is left out. A scrape never
+fails.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The server's other child process: sends spans to an OpenTelemetry collector, where one is named.
+"""The server's other child process: sends spans to an OpenTelemetry collector, if one is named.
 
-Its own process, for the official exporters block, and encoding is work that neither the server's
-interpreter nor the sidecar's may be kept from their own by; it yields the processor to both. Its stdin is a
-pipe from the server: when that closes it sends what is left and ends. Run as `python -m flux.app.otlp ROOT
-NODE`.
+It is a process of its own because the official exporters block and encoding takes time: neither the
+server's interpreter nor the sidecar's may be kept from its work. It yields the processor to both. Its
+stdin is a pipe from the server; when that closes, it sends what is left and ends. Run as
+`python -m flux.app.otlp ROOT NODE`.
 """
 
 from __future__ import annotations

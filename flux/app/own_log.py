@@ -1,5 +1,6 @@
-"""What a serving process itself logs, without what is withheld: lines that functions wrote outside any
-invocation, errors with values in them. Attached by Application for as long as it is open.
+"""What a serving process itself logs, without what is withheld. Attached by Application while open.
+
+These are lines that functions wrote outside any invocation, and errors with values in them.
 """
 
 from __future__ import annotations

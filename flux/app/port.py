@@ -1,6 +1,4 @@
-"""Taking the port, and naming who holds it when it is taken. Called by `serve` and `dev` before anything
-else starts.
-"""
+"""Takes the port, and names who holds it if it is taken. Called first by `serve` and `dev`."""
 
 from __future__ import annotations
 

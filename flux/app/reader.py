@@ -1,6 +1,4 @@
-"""What a CLI command reads through: the project's Postgres, records that a dead server left behind
-included.
-"""
+"""What a CLI command reads through: the project's Postgres, with what a dead server left behind."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""`flux serve` and `flux dev`: the application behind Hypercorn, from taking the port to the last drained
-record.
-"""
+"""`flux serve` and `flux dev`: the application behind Hypercorn, from the port to the last record."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What Postgres says of the record, for metrics and readiness: asked when they are, at most once a second,
-over a connection of its own that no load of the server's can keep busy.
+"""What Postgres says of the record, for metrics and readiness.
 
-What can't be known is None: nothing is carried over from a time when it could. Nothing here takes longer than
-PATIENCE.
+It is asked when they are, at most once a second, over a connection of its own that no load of the
+server's can keep busy. What can't be known is None: nothing is carried over from a time when it
+could. Nothing here takes longer than PATIENCE.
 """
 
 from __future__ import annotations

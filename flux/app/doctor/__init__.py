@@ -1,8 +1,7 @@
-"""`flux doctor`: is everything there, does it work, and is the record whole? What is not right comes with
-what to do about it.
+"""`flux doctor`: is everything there, does it work, and is the record whole?
 
-Works with a running server and with none, with an embedded Postgres and an outside one, and with none that
-can be reached: what can be known without it is still looked at.
+What is not right comes with what to do about it. It works with a running server and with none, with
+an embedded Postgres and an outside one. If none can be reached, it looks at the rest.
 """
 
 from __future__ import annotations

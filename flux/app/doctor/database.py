@@ -1,6 +1,4 @@
-"""What doctor asks of Postgres: the server, its settings, Flux's tables in it, and whether every change is
-captured.
-"""
+"""What doctor asks of Postgres: its settings, Flux's tables, and whether every change is captured."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Whether the record is whole: what waits on disk and for whom, what was refused or dropped, who is silent.
+"""Whether the record is whole: what waits on disk and for whom, what was refused, who is silent.
 
-Looks at the spools' own files and asks the server and Postgres where they answer; without them it goes by
-what lies on the disk.
+Looks at the spools' own files, and asks the server and Postgres if they answer. Without them it goes
+by what lies on the disk.
 """
 
 from __future__ import annotations
