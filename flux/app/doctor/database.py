@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from flux.app import watch
 from flux.app.doctor.check import Check, fine, warning, wrong
@@ -25,6 +25,17 @@ _DANGERS = {
     ("full_page_writes", "off"): "a crash of the machine can leave torn pages",
     ("synchronous_commit", "off"): "a crash of Postgres takes back what it said was committed",
 }
+
+
+_SILENT = {
+    "log_statement": ("none",),
+    "log_min_duration_statement": ("-1",),
+    "log_min_duration_sample": ("-1",),
+    "log_min_error_statement": ("log", "fatal", "panic"),
+    "log_transaction_sample_rate": ("0",),
+    "auto_explain.log_min_duration": ("-1",),
+}
+"""Values with which Postgres writes no statement into its log."""
 
 
 async def _postgres(config: Config, store: Store) -> Check:
@@ -54,7 +65,21 @@ async def _settings(config: Config, store: Store) -> Check:
     if found.get("autovacuum") == "off":
         hint = "Switch it on: ALTER SYSTEM RESET autovacuum; SELECT pg_reload_conf();"
         return warning("settings", "autovacuum = off: flux.jobs and the indexes grow without end", hint)
-    return fine("settings", "fsync, full_page_writes and synchronous_commit are on")
+    detail = "fsync, full_page_writes and synchronous_commit are on"
+    if shown := _logged(found):
+        detail += f"; Postgres' own log shows what functions ask of it, values too: {', '.join(shown)}"
+    return fine("settings", detail)
+
+
+def _logged(found: Mapping[str, str]) -> list[str]:
+    """The settings by which statements, or values in errors, stand in the server's own log."""
+    if found.get("log_min_messages") in ("fatal", "panic"):
+        return []
+    return [
+        f"{name} = {found[name]}"
+        for name, silent in _SILENT.items()
+        if name in found and found[name] not in silent
+    ]
 
 
 async def _migrations(config: Config, store: Store) -> Check:

@@ -3,7 +3,9 @@
 -- name: settings
 -- What the promise rests on, as this connection has it.
 SELECT name, setting FROM pg_catalog.pg_settings
-WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'autovacuum', 'max_connections', 'superuser_reserved_connections')
+WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'autovacuum', 'max_connections', 'superuser_reserved_connections',
+               'log_min_messages', 'log_statement', 'log_min_duration_statement', 'log_min_duration_sample',
+               'log_min_error_statement', 'log_transaction_sample_rate', 'auto_explain.log_min_duration')
 
 -- name: overrides
 -- Settings that weaken the promise for the roles Flux uses, in this database.
