@@ -1,7 +1,8 @@
-"""A batch of assembled units into Postgres, within the caller's transaction. The drain's hand.
+"""A batch of assembled units into Postgres, within the caller's transaction. Called by the drain.
 
-Everything is COPYed; where Postgres refuses the batch it is halved until the one bad unit is alone, tried
-once more without derived JSON, and otherwise put into the quarantine as it stands in the spool.
+Everything is COPYed. If Postgres refuses the batch, it is halved until the one bad unit is alone.
+That one is tried again without derived JSON, then put into the quarantine as it stands in the
+spool.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""The drain: brings spools into Postgres. The server's child process runs one; so does a CLI command, for
-what a crash left.
+"""The drain: brings spools into Postgres.
 
-It drains the spool of the server it belongs to while that is written, and adopts every spool on this disk
-whose writer is gone (whose lock is free), those first. It looks for new records every 20 ms (5 ms where
-answers wait for Postgres), so a record is readable well within half a second; an idle look costs some tens
-of microseconds.
+The server's child process runs one; so does a CLI command, for what a crash left. It drains its
+server's spool while that is written, and adopts every spool on this disk whose writer is gone
+(whose lock is free), those first.
+
+It looks for new records every 20 ms (5 ms if answers wait for Postgres). So a record is readable
+well within half a second. An idle look costs some tens of microseconds.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""One spool on its way into Postgres: how far it is, what is open in it, and the batch that comes next.
+"""One spool on its way into Postgres: how far it is, what is open in it, which batch comes next.
 
-Where more is there than one batch, the next is read and encoded while Postgres stores this one: each has a
-core.
+If there is more than one batch, the next is read and encoded while Postgres stores this one: each
+has a core.
 
-Exactly once: a batch and the position after it are one transaction, and the position is compared under a
-row lock before, so a batch whose commit's answer was lost, or that another drain has stored, is never
-stored again.
+Exactly once: a batch and the position after it are one transaction, and the position is compared
+under a row lock first. So a batch is never stored again, even if its commit's answer was lost or
+another drain has stored it.
 
-What was open at the position is rebuilt after a restart from the segments still there: those are kept in
-which an open execution has a record.
+The position never passes unstored data. Segments that contain an open execution are kept; after a
+restart it is rebuilt from them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What comes out of the spool as rows for COPY: one function per table, in the order of its columns. Pure;
-called by the drain.
+"""Rows for COPY, of what comes out of the spool: one function per table. Pure; called by the drain.
 
-Exact bytes are kept; the jsonb beside them is derived here, and left null where Postgres can't hold the
-value. `plain` leaves every derived value out: the last try before a record goes to the quarantine.
+Members are in the order of the table's columns. Exact bytes are kept. The jsonb beside them is
+derived here, and null if Postgres can't hold the value. `plain` leaves every derived value out: the
+last try before a record goes to the quarantine.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a drain says of itself: a small file in the spool it drains, renewed every second by its process.
+"""What a drain says of itself: a small file in the spool it drains, renewed every second.
 
-The drain is another process than the server, and may be dead, stopped or hung while its last words still
-lie there: so they carry their time, on the machine's monotonic clock (one for all processes, and nobody
-sets it back). Read by `status`, for doctor and metrics.
+The drain is another process than the server. It may be dead, stopped or hung while its last words
+still lie there. So they carry their time, by the machine's monotonic clock, which is one for all
+processes and never set back. Read by `status`, for doctor and metrics.
 """
 
 from __future__ import annotations

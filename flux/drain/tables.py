@@ -1,5 +1,6 @@
-"""A batch of assembled units as rows, table by table. The drain fills one while Postgres stores the one
-before.
+"""A batch of assembled units as rows, table by table.
+
+The drain fills one while Postgres stores the one before.
 """
 
 from __future__ import annotations

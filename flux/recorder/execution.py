@@ -1,8 +1,8 @@
-"""An open execution: what is kept of it until its record is appended. One per request, made by Recorder.open.
+"""An open execution: what is kept of it until its record is appended. Made by Recorder.open.
 
-A host call is written with the Intent that follows it, or with the End. With `record` "errors" all is held
-in memory until the outcome is known; with "none" payloads, calls, logs and spans are not kept at all. Not
-for use from several threads.
+A host call is written with the Intent that follows it, or with the End. With `record` "errors" all
+is held in memory until the outcome is known. With "none" payloads, calls, logs and spans are not
+kept at all. Not for use from several threads.
 """
 
 from __future__ import annotations

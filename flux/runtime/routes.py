@@ -2,10 +2,11 @@
 
 Used by discovery (to find conflicts) and by the gateway.
 
-A template's segments are literals or whole-segment parameters. Among several that fit, a literal wins over a
-parameter, segment by segment from the left; one whose method does not fit is passed over. One trailing slash
-in a request is ignored; an empty segment matches nothing. Parameters are percent-decoded as UTF-8, after the
-path was split: `%2F` stays inside its segment, and a parameter has it as `/`. Methods are told apart by case.
+A template's segments are literals or whole-segment parameters. If several fit, a literal wins over
+a parameter, segment by segment from the left; one whose method does not fit is passed over. One
+trailing slash in a request is ignored. An empty segment matches nothing. Parameters are
+percent-decoded as UTF-8 after the path was split: `%2F` stays inside its segment, and a parameter
+has it as `/`. Methods are told apart by case.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Private folders of guest processes: one per process, gone with it; those of dead servers are cleared away.
-Used by the pool.
+"""Private folders of guest processes: one per process, gone with it. Used by the pool.
 
-Under `slots_dir` each engine has a folder of its own, locked (flock) as long as its server lives, and in it
-one folder per process. A folder whose lock can be had belonged to a server that has died, and its guests with
-it.
+Under `slots_dir` each engine has a folder of its own, locked (flock) as long as its server lives,
+and in it one folder per process. A folder whose lock can be had belonged to a server that has died,
+and its guests with it. It is cleared away.
 """
 
 from __future__ import annotations

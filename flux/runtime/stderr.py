@@ -1,8 +1,8 @@
-"""What a guest process writes to stderr: lines of bounded length at a bounded rate, and what they tell of its
-end. Used by GuestProcess.
+"""What a guest process writes to stderr, and what that tells of its end. Used by GuestProcess.
 
-A function that floods it costs the server a bounded share of its time and no memory: lines beyond the rate
-are left out and counted, and beyond `MOST_READ` nothing is read until the second is over.
+Lines have a bounded length and come at a bounded rate. A function that floods stderr costs the
+server a bounded share of its time and no memory: lines beyond the rate are left out and counted,
+and beyond `MOST_READ` nothing is read until the second is over.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Requests that were rejected alike within a second, recorded as one execution with a count.
 
-Made by the executor for the gateway. Each of them has an id of its own all the same, from which the record is
-found: the first digits are random and shared, the last twelve are its number among them (the record's own
-are zeros).
+Made by the executor for the gateway. Each of them has an id of its own, from which the record is
+found. The first digits are random and shared; the last twelve are its number among them (the
+record's own are zeros).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A spool's folder: made, identified, claimed by flock, deleted. Used by the writer for its own and by the
-drain for orphans.
+"""A spool's folder: made, identified, claimed by flock, deleted.
 
-A copied spool must not be drained: its records may be another's who still writes. The rule: `meta.json`
-names the inode of `lock`, which a copy does not share. Such a folder is left alone and named by `status`,
-until somebody who knows that the original is gone has it adopted.
+The writer uses it for its own, the drain for orphans. A copied spool must not be drained: its
+records may belong to another process that still writes. `meta.json` names the inode of `lock`,
+which a copy does not share. Such a folder is left alone and named by `status`, until somebody who
+knows that the original is gone has it adopted.
 """
 
 from __future__ import annotations

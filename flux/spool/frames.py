@@ -1,9 +1,10 @@
-"""The spool's files: where they lie and how a record stands in them. Writer, reader and drain share this.
+"""The spool's files: where they lie and how a record stands in them. Writer, reader and drain share
+it.
 
-`.flux/spool/<node id>/` holds `lock` (flocked by the owner), `meta.json`, `position` (how far Postgres has
-it, for the writer's eyes), `reserve` (room for what is under way), `drained` once it has all of a spool whose
-writer is gone, and segments `<n>.seg`. A frame is `u32be magic | u32be length | u32be crc32 | msgpack of one
-Event`.
+`.flux/spool/<node id>/` holds `lock` (flocked by the owner), `meta.json`, `position` (how far
+Postgres has it, for the writer's eyes), `reserve` (room for running executions), segments
+`<n>.seg`, and `drained` once Postgres has all of a spool whose writer is gone. A frame is `u32be
+magic | u32be length | u32be crc32 | msgpack of one Event`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""How far a spool's spans have been sent: a small file beside the spool, and what it means to whoever
-deletes.
+"""How far a spool's spans have been sent: a small file beside the spool.
 
-The file is there from the spool's first moment where spans are to be sent, so a spool without one has no such
-consumer. It is replaced as a whole after the collector has taken what stands before it: at least once. One
-process at a time works on it (`claim`).
+If spans are to be sent, the file is there from the spool's first moment. A spool without one has no
+such consumer. It is replaced as a whole after the collector has taken what stands before it, so
+spans are sent at least once. One process at a time works on it (`claim`).
 
-What a collector doesn't take may not fill the disk. Who sends skips ahead at `limit`, counting; should nobody
-send, whoever deletes goes by `needed`, which gives up at four times that, and after a day.
+What a collector doesn't take may not fill the disk. The sender skips ahead at `limit`, and counts.
+Whoever deletes segments asks `needed`. If nobody sends, that gives up at four times the limit, and
+after a day.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Reading a spool while it is written: records in order, a torn end waited for, damage stepped over. The
-drain's eyes.
+"""Reads a spool while it is written: records in order, a torn end waited for, damage stepped over.
 
-The writer may be in the middle of a record, or take back half of one when the disk is full; so what looks
-wrong at the end of a live spool is looked at again before it is called damage. In a spool whose writer is
-gone (`final`) the end is the end.
+The writer may be in the middle of a record, or take back half of one when the disk is full. So what
+looks wrong at the end of a live spool is looked at again before it is called damage. In a spool
+whose writer is gone (`final`) the end is the end.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Room on the disk that is set aside for executions under way: when the disk is full, new ones are refused
-and these can still be written to their end. Held by the spool.
+"""Room on the disk that is set aside for running executions. Held by the spool.
+
+When the disk is full, new executions are refused; running ones still finish, using reserved space.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""What of a spool Postgres does not have yet: how much, and since when. For doctor and metrics.
+"""What Postgres does not have yet of a spool: how much, and since when. For doctor and metrics.
 
-Read from the files themselves, so it holds whatever state the drain is in. The drain's place comes from its
-word to the writer (`position`) and, where it can be asked, from Postgres: the later of the two.
+It is read from the files themselves, so it holds whatever state the drain is in. The drain's place
+comes from its word to the writer (`position`) and, if it can be asked, from Postgres: the later of
+the two.
 """
 
 from __future__ import annotations

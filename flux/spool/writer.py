@@ -1,7 +1,7 @@
 """The writer's side of the spool: records appended to local files, there before an answer leaves.
 
-One `os.write` an append: once it has returned, the record is whole in the kernel's hands, safe from kill -9.
-The Recorder is its only caller; the reader's side is `reader.py`.
+An append is one `os.write`. Once it has returned, the kernel has the whole record, safe from kill
+-9. The Recorder is its only caller; the reader's side is `reader.py`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""Connections to a Postgres elsewhere that notice when its host has vanished; else what waits for an answer
-would wait for ever. asyncpg leaves sockets as the system makes them: not watched over.
+"""Connections to a Postgres elsewhere that notice when its host has vanished.
+
+asyncpg leaves sockets as the system makes them: not watched over. What waits for an answer would
+wait for ever.
 """
 
 from __future__ import annotations

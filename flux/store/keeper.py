@@ -1,13 +1,13 @@
 """The keeper: a small detached process that runs a project's Postgres for as long as somebody uses it.
 
-`python -m flux.store.keeper FOLDER NAME BINARIES LISTENER LOCK`, started by embedded.acquire, which hands it
-a listening unix socket and the held lock of the project. Whoever uses the server holds a connection to that
-socket; the kernel closes it in whatever way its holder ends. Each is greeted with one line of JSON: `{"ok":
-{...}}`, how to connect, or `{"error": {"type", "message", "hint"}}`. A second after the last has left, the
-server is stopped.
+`python -m flux.store.keeper FOLDER NAME BINARIES LISTENER LOCK`, started by embedded.acquire, which
+hands it a listening unix socket and the held lock of the project. Whoever uses the server holds a
+connection to that socket. The kernel closes it in whatever way its holder ends. Each is greeted
+with one line of JSON: `{"ok": {...}}`, how to connect, or `{"error": {"type", "message", "hint"}}`.
+A second after the last has left, the server is stopped.
 
-When the keeper itself is killed, the kernel tells Postgres to shut down (a parent-death signal), and the
-lock is free once it has. When Postgres dies under its clients the keeper starts it again.
+When the keeper itself is killed, the kernel tells Postgres to shut down (a parent-death signal),
+and the lock is free once it has. When Postgres dies under its clients, the keeper starts it again.
 """
 
 from __future__ import annotations

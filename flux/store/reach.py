@@ -1,7 +1,7 @@
-"""What root puts elsewhere because the account that Postgres runs as can't reach it in the project.
+"""What root puts elsewhere because Postgres' account can't reach it in the project.
 
-A project under /root is closed to every other account, and opening its permissions is not Flux's to do:
-data and programs then live under /var/lib/flux. Called by cluster.py.
+A project under /root is closed to every other account, and opening its permissions is not Flux's to
+do. Data and programs then live under /var/lib/flux. Called by cluster.py.
 """
 
 from __future__ import annotations
