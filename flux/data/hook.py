@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -44,7 +45,16 @@ _STATEMENTS = {
     asyncpg.cursor.Cursor: ("fetch", "forward", "fetchrow"),
 }
 _COPIES = ("copy_from_table", "copy_from_query", "copy_to_table", "copy_records_to_table")
-_PREPARED = "_PreparedStatement__bind_execute"
+_PREPARED = "_PreparedStatement__do_execute"
+"""What every way to run a prepared statement comes to: fetch*, executemany, fetchmany."""
+_COMMITS = frozenset({"DO", "CALL"})
+"""They may COMMIT inside, so they share no implicit transaction with what sets their context."""
+_OUTSIDE = frozenset({"", "DISCARD"})
+"""An empty query has no transaction; DISCARD ALL refuses a transaction block."""
+_FORGETS = frozenset({"DISCARD", "DEALLOCATE"})
+"""They may drop the prepared statement that sets the context: it is prepared anew."""
+_EMPTY = re.compile(r"(?:\s|;|--[^\r\n]*|/\*.*?\*/)*", re.DOTALL)
+_BATCH = re.compile(r"\s*(?:begin|start\s+transaction)\b[^;]*;", re.IGNORECASE)
 _COUNT = re.compile(r"(\d+)$")
 _BEGINS = ("BEGIN", "START")
 
@@ -65,7 +75,7 @@ def install_inside() -> None:
     """Before the instrumentor wraps asyncpg's methods."""
     _replace(_inside, asyncpg.Connection, "_do_execute", _do_execute)
     _replace(_inside, asyncpg.Connection, "execute", _execute_inside)
-    _replace(_inside, asyncpg.prepared_stmt.PreparedStatement, _PREPARED, _bind_prepared)
+    _replace(_inside, asyncpg.prepared_stmt.PreparedStatement, _PREPARED, _execute_prepared)
 
 
 def install_around(tracer_provider: TracerProvider | None) -> None:
@@ -126,14 +136,37 @@ def _statement_span() -> Span | None:
     return span if scope is not None and scope.name == _SCOPE else None
 
 
-async def _prefix(connection: Any, query: str) -> bytes | None:
-    """The context's messages for a statement that is a transaction of its own; None where there is nothing
-    to say."""
-    if connection._protocol.is_in_transaction() or not connection._stmt_cache_enabled:
-        return None
-    text = current_context()
-    if text is None or classify(query)[1] is not Kind.PLAIN:
-        return None
+class _Way(Enum):
+    """How a statement that is a transaction of its own gets its context."""
+
+    NONE = "none"
+    LOCAL = "local"
+    """Set in the statement's own implicit transaction."""
+    SESSION = "session"
+    """Set for the session before it and reset after it."""
+
+
+def _way(connection: Any, query: str) -> _Way:
+    if connection._protocol.is_in_transaction():
+        return _Way.NONE
+    keyword, kind = classify(query)[:2]
+    if kind is Kind.PLAIN:
+        return _Way.NONE if keyword in _OUTSIDE else _Way.LOCAL
+    # Behind a transaction pooler the next client would have the session's setting.
+    return _Way.SESSION if keyword in _COMMITS and connection._stmt_cache_enabled else _Way.NONE
+
+
+async def _for_session(connection: Any, text: str, send: Callable[[], Awaitable[Any]]) -> Any:
+    await connection._protocol.query(f"SET flux.ctx = '{text}'", None)
+    try:
+        return await send()
+    finally:
+        if not connection.is_closed():
+            await connection._protocol.query("RESET flux.ctx", None)
+
+
+async def _prefix(connection: Any, text: str) -> bytes:
+    """The context's messages, for a statement that is a transaction of its own."""
     if connection not in _contexts:
         _contexts[connection] = await connection._get_statement(
             context.TEXT, None, named=context.STATEMENT, use_cache=False
@@ -142,15 +175,20 @@ async def _prefix(connection: Any, query: str) -> bytes | None:
 
 
 async def _stamped(connection: Any, query: str, send: Callable[[], Awaitable[Any]]) -> Any:
-    """Send a prepared statement with its context in front, and describe it on its span."""
+    """Send a prepared statement with its context, and describe its failure on its span."""
     span = _statement_span()
     if _ours(connection) or not is_instrumentation_enabled():
         return await send()
-    prefix = await _prefix(connection, query)
+    text = current_context()
+    way = _way(connection, query) if text is not None else _Way.NONE
+    prefix: bytes | None = None
     try:
-        if prefix is not None:
+        if text is not None and way is _Way.SESSION:
+            return await _for_session(connection, text, send)
+        if text is not None and way is _Way.LOCAL and connection._stmt_cache_enabled:
+            prefix = await _prefix(connection, text)
             connection._transport.write(prefix)
-        result = await send()
+        return await send()
     except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         if prefix is not None and getattr(error, "severity", None) is None and not connection.is_closed():
             # Refused before it was sent: end the implicit transaction that the prefix began.
@@ -158,7 +196,6 @@ async def _stamped(connection: Any, query: str, send: Callable[[], Awaitable[Any
         if span is not None:
             _describe_error(span, error)
         raise
-    return result
 
 
 def _do_execute(original: Any, name: str) -> _Method:
@@ -184,17 +221,18 @@ def _do_execute(original: Any, name: str) -> _Method:
     return do_execute
 
 
-def _bind_prepared(original: Any, name: str) -> _Method:
+def _execute_prepared(original: Any, name: str) -> _Method:
     """Statements that the program prepared itself."""
 
-    async def bind(self: Any, args: Any, limit: int, timeout: Any) -> Any:
-        result = await _stamped(self._connection, self._query, lambda: original(self, args, limit, timeout))
+    async def execute(self: Any, executor: _Method) -> Any:
+        result = await _stamped(self._connection, self._query, lambda: original(self, executor))
         span = _statement_span()
         if span is not None:
-            _describe(span, self._query, len(result) if isinstance(result, list) else None)
+            rows = result[0] if isinstance(result, tuple) else result
+            _describe(span, self._query, len(rows) if isinstance(rows, list) else None)
         return result
 
-    return bind
+    return execute
 
 
 def _execute_inside(original: Any, name: str) -> _Method:
@@ -203,14 +241,26 @@ def _execute_inside(original: Any, name: str) -> _Method:
     async def execute(self: Any, query: str, *args: Any, **more: Any) -> Any:
         if args or _ours(self) or not is_instrumentation_enabled():
             return await original(self, query, *args, **more)
+        if _EMPTY.fullmatch(query):  # Postgres answers nothing, on which asyncpg trips
+            self._check_open()
+            return ""
         span = _statement_span()
         text = current_context()
-        stamp = text and not self._protocol.is_in_transaction() and classify(query)[1] is Kind.PLAIN
+        if classify(query)[0] in _FORGETS:
+            _contexts.pop(self, None)
+        at, stamp = 0, ""
         try:
-            result = await original(
-                self, f"{context.set_local(text)};{query}" if stamp and text else query, **more
-            )
+            if text is not None:
+                way = _way(self, query)
+                if way is _Way.SESSION:
+                    return await _for_session(self, text, lambda: original(self, query, **more))
+                if way is _Way.LOCAL:
+                    stamp = f"{context.set_local(text)};"
+                elif not self._protocol.is_in_transaction() and (begin := _BATCH.match(query)):
+                    at, stamp = begin.end(), f"{context.set_local(text)};"
+            result = await original(self, query[:at] + stamp + query[at:], **more)
         except asyncpg.PostgresError as error:
+            _move(error, at, len(stamp))
             if span is not None:
                 _describe_error(span, error)
             raise
@@ -219,6 +269,13 @@ def _execute_inside(original: Any, name: str) -> _Method:
         return result
 
     return execute
+
+
+def _move(error: Any, at: int, by: int) -> None:
+    """An error's position in the query that was sent, as one in the query that was asked for."""
+    position = getattr(error, "position", None)
+    if by and position is not None and int(position) > at:
+        error.position = str(int(position) - by)
 
 
 def _under_transaction(original: Any, name: str) -> _Method:
@@ -319,7 +376,7 @@ def _copy(original: Any, name: str) -> _Method:
             attributes[DB_COLLECTION_NAME] = f"{schema}.{subject}" if schema else subject
         parent = _transactions.get(self)
         where = trace.set_span_in_context(parent) if parent is not None else None
-        writes = name in {"copy_to_table", "copy_records_to_table"}
+        writes = name != "copy_from_table"  # a query that is copied may be an INSERT, or call what writes
         with _tracer.start_as_current_span(
             "COPY", context=where, kind=SpanKind.CLIENT, attributes=attributes
         ) as span:

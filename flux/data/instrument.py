@@ -33,10 +33,11 @@ def instrument_asyncpg(tracer_provider: TracerProvider | None = None) -> None:
       adds `db.operation.name`, `db.response.returned_rows` and `db.response.status_code`.
     - COPY is a span too. BEGIN, COMMIT, ROLLBACK and savepoints are none: a transaction is one
       INTERNAL span around its statements.
-    - In a database that Flux captures, rows changed by transactions, autocommit statements and COPY
-      are recorded under the execution that is current, else under the current trace's id. Behind a
-      transaction pooler (`statement_cache_size=0`) only transactions and statements without
-      arguments are.
+    - In a database that Flux captures, changed rows are recorded under the execution that is current,
+      else under the current trace's id, whatever form of statement changed them: autocommit and in
+      transactions, prepared, many at once, cursors, COPY both ways, DO and CALL (two round trips
+      more). Behind a transaction pooler (`statement_cache_size=0`) only transactions, COPY and
+      statements without arguments other than DO and CALL are.
 
     Args:
         tracer_provider: makes the spans; by default the global one.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import asyncpg
@@ -204,3 +205,145 @@ async def test_taking_it_off_leaves_asyncpg_as_it_was(admin: asyncpg.Connection)
     assert asyncpg.Connection.fetch is not before["fetch"]
     uninstrument_asyncpg()
     assert {name: getattr(asyncpg.Connection, name) for name in before} == before
+
+
+INSERT = "insert into users (name) values ($1)"
+CALLS = """
+create procedure twice(first text, second text) language plpgsql as $$
+begin
+    insert into users (name) values (first);
+    commit;
+    insert into users (name) values (second);
+end $$;
+create function put(name text) returns text language sql volatile as $$
+    insert into users (name) values ($1) returning name
+$$;
+"""
+
+
+async def _prepared(c: Any, method: str, *arguments: Any, suffix: str = "") -> Any:
+    return await getattr(await c.prepare(INSERT + suffix), method)(*arguments)
+
+
+async def _cursor(c: Any, *names: str) -> Any:
+    async with c.transaction():
+        query = "select put(name) from unnest($1::text[]) as name"
+        return [row async for row in c.cursor(query, list(names), prefetch=1)]
+
+
+async def _cursor_by_hand(c: Any, name: str) -> Any:
+    async with c.transaction():
+        return await (await c.cursor(f"{INSERT} returning name", name)).fetch(5)
+
+
+async def _explained(c: Any, name: str) -> Any:
+    async with c.transaction():
+        return await c.fetch(f"explain analyze {INSERT}", name)
+
+
+FORMS: dict[str, Callable[[Any], Awaitable[Any]]] = {
+    "e1": lambda c: c.execute("insert into users (name) values ('e1')"),
+    "e2": lambda c: c.execute("select 1; insert into users (name) values ('e2')"),
+    "e3": lambda c: c.execute(INSERT, "e3"),
+    "e4": lambda c: c.execute(
+        " begin isolation level serializable; insert into users (name) values ('e4'); commit"
+    ),
+    "e5": lambda c: c.execute("insert into users (name) values ('e5'); begin; select 1; commit"),
+    "f1": lambda c: c.fetch(f"{INSERT} returning name", "f1"),
+    "f2": lambda c: c.fetchrow(f"{INSERT} returning name", "f2"),
+    "f3": lambda c: c.fetchval("select put($1)", "f3"),
+    "f4 f5": lambda c: c.fetchmany(f"{INSERT} returning name", [("f4",), ("f5",)]),
+    "m1 m2": lambda c: c.executemany(INSERT, [("m1",), ("m2",)]),
+    "p1": lambda c: _prepared(c, "fetch", "p1"),
+    "p2": lambda c: _prepared(c, "fetchval", "p2", suffix=" returning name"),
+    "p3": lambda c: _prepared(c, "fetchrow", "p3"),
+    "p4 p5": lambda c: _prepared(c, "executemany", [("p4",), ("p5",)]),
+    "p6 p7": lambda c: _prepared(c, "fetchmany", [("p6",), ("p7",)], suffix=" returning id"),
+    "d1": lambda c: c.execute("do $$ begin insert into users (name) values ('d1'); end $$"),
+    "d2 d3": lambda c: c.execute(
+        "do $$ begin insert into users (name) values ('d2'); commit;"
+        " insert into users (name) values ('d3'); end $$"
+    ),
+    "a1 a2": lambda c: c.execute("call twice('a1', 'a2')"),
+    "a3 a4": lambda c: c.execute("call twice($1, $2)", "a3", "a4"),
+    "a5 a6": lambda c: c.fetch("call twice($1, 'a6')", "a5"),
+    "c1": lambda c: c.copy_from_query(
+        "insert into users (name) values ('c1') returning id", output=io.BytesIO()
+    ),
+    "c2": lambda c: c.copy_from_query("select put($1)", "c2", output=io.BytesIO()),
+    "c3": lambda c: c.copy_to_table("users", source=io.BytesIO(b"c3\n"), columns=["name"]),
+    "c4": lambda c: c.copy_records_to_table("users", records=[("c4",)], columns=["name"]),
+    "u1 u2": lambda c: _cursor(c, "u1", "u2"),
+    "u3": lambda c: _cursor_by_hand(c, "u3"),
+    "x1": lambda c: _explained(c, "x1"),
+    "w1": lambda c: c.execute("with w as (select 'w1') insert into users (name) select * from w"),
+    "g1": lambda c: c.execute("merge into users u using (select 'g1' as n) s on u.name = s.n"
+                              " when not matched then insert (name) values (s.n)"),
+}  # fmt: skip
+
+
+async def test_every_form_of_statement_carries_the_context_and_leaves_none(
+    foreign: asyncpg.Pool, spans: Spans, admin: asyncpg.Connection
+) -> None:
+    await admin.execute(CALLS)
+    wanted: dict[str, str] = {}
+    left: list[str] = []
+    async with foreign.acquire() as connection:
+        for names, form in FORMS.items():
+            with spans.tracer.start_as_current_span("program") as span:
+                await form(connection)
+            wanted |= dict.fromkeys(names.split(), f"{span.get_span_context().trace_id:032x}")
+            with suppress_instrumentation():
+                if await connection.fetchval("select current_setting('flux.ctx', true) <> ''"):
+                    left.append(names)
+    kept = {row["name"]: (row["ctx"] or "")[:32] for row in await admin.fetch("select name, ctx from users")}
+    assert kept == wanted
+    assert left == []
+
+
+async def test_what_a_statement_says_is_not_changed_by_its_context(
+    foreign: asyncpg.Pool, spans: Spans, admin: asyncpg.Connection
+) -> None:
+    async with foreign.acquire() as connection:
+        with spans.tracer.start_as_current_span("program"):
+            said = {
+                query: await connection.execute(query)
+                for query in (
+                    "",
+                    " ;; ",
+                    "-- nothing",
+                    "/* a */ -- b\n",
+                    "select 1",
+                    "set search_path = public",
+                    "discard all",
+                    "begin; select 1; select 2; commit",
+                    "select 1; select 2; --",
+                    "do $$ begin null; end $$",
+                )
+            }
+            for query in ("selec 1", "select 1; selec 2", "begin; selec 1; commit", "do $$ begn $$"):
+                with pytest.raises(asyncpg.PostgresSyntaxError) as instrumented:
+                    await connection.execute(query)
+                await connection.execute("rollback")
+                with suppress_instrumentation(), pytest.raises(asyncpg.PostgresSyntaxError) as bare:
+                    await connection.execute(query)
+                with suppress_instrumentation():
+                    await connection.execute("rollback")
+                assert getattr(instrumented.value, "position", None) == getattr(bare.value, "position", None)
+        empty = [query for query in said if not query.strip(" ;") or query[:1] in "-/"]
+        assert [said.pop(query) for query in empty] == ["", "", "", ""]
+        with suppress_instrumentation():
+            assert said == {query: await connection.execute(query) for query in said}
+
+
+@pytest.mark.parametrize("query", ["discard all", "deallocate all"])
+async def test_a_program_that_drops_prepared_statements_goes_on(
+    foreign: asyncpg.Pool, spans: Spans, admin: asyncpg.Connection, query: str
+) -> None:
+    async with foreign.acquire() as connection:
+        with spans.tracer.start_as_current_span("program") as span:
+            await connection.execute(INSERT, "before")
+            await connection.execute(query)
+            await connection.execute(f"{INSERT} on conflict do nothing", "after")
+    kept = {row["name"]: row["ctx"][:32] for row in await admin.fetch("select name, ctx from users")}
+    assert kept == dict.fromkeys(["before", "after"], f"{span.get_span_context().trace_id:032x}")
