@@ -102,6 +102,12 @@ def is_json_body(content_type: str | None, body: bytes) -> bool:
 def query_members(query: str) -> dict[str, list[str]]:
     """The query string as name -> values, in order; percent-decoded, bad UTF-8 replaced."""
     found: dict[str, list[str]] = {}
+    if "%" not in query and "+" not in query:
+        for member in query.split("&"):
+            if member:
+                name, _, value = member.partition("=")
+                found.setdefault(name, []).append(value)
+        return found
     for name, value in parse_qsl(query, keep_blank_values=True, max_num_fields=None):
         found.setdefault(name, []).append(value)
     return found

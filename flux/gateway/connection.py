@@ -13,7 +13,7 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.worker_context import WorkerContext
@@ -25,8 +25,8 @@ from hypercorn.utils import parse_socket_addr
 from flux.gateway import plain
 from flux.gateway.deadline import Deadline
 from flux.gateway.flood import Flood, Joining
-from flux.gateway.http1 import MOST_FIELDS, REFUSED, Http1, Refusal
-from flux.gateway.plain import Plain
+from flux.gateway.http1 import MOST_FIELDS, Http1, Refusal
+from flux.gateway.plain import NOTHING, Answer, Incoming
 from flux.runtime.routes import is_internal
 
 log = logging.getLogger("flux.gateway")
@@ -61,12 +61,29 @@ class Patience:
     write: float
 
 
+class Application(Protocol):
+    """What answers requests: those that come by and by as ASGI says, and by `answer` those that are there."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """ASGI."""
+        ...
+
+    async def answer(self, request: Incoming, client: Any, refusal: Refusal | None) -> Answer:
+        """What is said to a request.
+
+        Args:
+            request: with its whole body. client: its address and port.
+            refusal: why it must not be looked at, or None.
+        """
+        ...
+
+
 class Connection:
     """One client's connection. `run` serves it to its end.
 
     Args:
         patience: how long the client is waited for.
-        app: ASGI. flood: answers what it can in its place.
+        app: answers requests. flood: answers what it can in its place.
         config, context: Hypercorn's.
         body_limit: bytes that a request's body may have.
         dates: the Date header.
@@ -78,7 +95,7 @@ class Connection:
     def __init__(
         self,
         patience: Patience,
-        app: Any,
+        app: Application,
         flood: Flood,
         config: Config,
         context: WorkerContext,
@@ -161,9 +178,7 @@ class Connection:
     async def refuse(self, refusal: Refusal) -> None:
         """Answer what never became a request, and end."""
         self._busy()
-        scope = Plain("", b"", [], b"").scope(self._protocol.client, self._protocol.server)
-        scope["extensions"][REFUSED] = refusal
-        head, content, _ = await self._asked(scope, b"", last=True)
+        head, content, _ = await self._asked(NOTHING, refusal, last=True)
         await self._write(head + content, b"")
         self.linger()
 
@@ -246,7 +261,7 @@ class Connection:
     async def _answered(self, data: bytes) -> int:
         """Answer, here and now, the plain requests that `data` begins with; how many bytes they were."""
         most, at, answered, more = self._config.h11_max_incomplete_size, 0, 0, False
-        refused: list[tuple[Plain, Joining]] = []
+        refused: list[tuple[Incoming, Joining]] = []
         while at < len(data) and not self._writer.is_closing():
             if data.startswith(b"\r\n", at):  # what some send behind a body (RFC 9112, 2.2)
                 at += 2
@@ -263,14 +278,13 @@ class Connection:
                 await self._refuse(refused)
                 refused, more = [], False
             elif joining is None:
-                scope = request.scope(self._protocol.client, self._protocol.server)
-                if is_internal(scope["path"]):  # it wants more of a client than one whole body
+                if is_internal(request.path):  # it wants more of a client than one whole body
                     break
                 self._busy()
                 at = end
                 answered += 1
                 more = at < len(data) and answered % MOST_HELD > 0
-                await self._answer(scope, request.body, hold=more)
+                await self._answer(request, hold=more)
             if not refused and not more and at < len(data):
                 await asyncio.sleep(0)  # others' turn: nothing that was awaited need have taken time
         if refused:
@@ -279,7 +293,7 @@ class Connection:
             self._rest()
         return at
 
-    async def _refuse(self, refused: list[tuple[Plain, Joining]]) -> None:
+    async def _refuse(self, refused: list[tuple[Incoming, Joining]]) -> None:
         """Answer requests of a flood, in one write."""
         self._busy()
         answers = self._flood.answer([joining for _, joining in refused])
@@ -291,12 +305,12 @@ class Connection:
                 continue
             await self._write(b"".join(parts), b"")
             parts = []
-            await self._answer(request.scope(self._protocol.client, self._protocol.server), request.body)
+            await self._answer(request)
         await self._write(b"".join(parts), b"")
 
-    async def _answer(self, scope: dict[str, Any], body: bytes, *, hold: bool = False) -> None:
+    async def _answer(self, request: Incoming, *, hold: bool = False) -> None:
         """Ask the application, and send what it says; with `hold` once anything is waited for."""
-        head, content, last = await self._asked(scope, body, last=False)
+        head, content, last = await self._asked(request, None, last=False)
         if hold and not last and len(content) < SMALL:
             self._hold(head + content)
         else:
@@ -304,10 +318,12 @@ class Connection:
         if last or self._context.terminated.is_set():
             self._shut()
 
-    async def _asked(self, scope: dict[str, Any], body: bytes, *, last: bool) -> tuple[bytes, bytes, bool]:
+    async def _asked(
+        self, request: Incoming, refusal: Refusal | None, *, last: bool
+    ) -> tuple[bytes, bytes, bool]:
         """The answer's head and body, and whether the connection ends with it; `last`: it does anyway."""
         try:
-            answer = await plain.ask(self._app, scope, body)
+            answer = await self._app.answer(request, self._protocol.client, refusal)
         except Exception:
             log.exception("a request failed inside Flux")
             answer, last = plain.FAILED, True

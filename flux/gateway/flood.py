@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from urllib.parse import unquote
+
+import msgspec
 
 from flux.config import Config
 from flux.errors import SpoolError
 from flux.gateway import replies
 from flux.gateway.admission import Admission, Refused
 from flux.gateway.body import is_json_body
-from flux.gateway.plain import Answer, Plain
+from flux.gateway.plain import Answer, Incoming
 from flux.gateway.rejections import Rejections
 from flux.gateway.traffic import Traffic
 from flux.record.events import Failure
@@ -30,8 +30,7 @@ Document = Callable[[Failure, str], bytes]
 """The JSON of an error, with a request's id."""
 
 
-@dataclass(frozen=True, slots=True)
-class Joining:
+class Joining(msgspec.Struct, frozen=True):
     """A request that is refused, and the open record that it will be counted in."""
 
     method: str
@@ -62,12 +61,11 @@ class Flood:
         self._document = document
         self._traffic = traffic
 
-    def joins(self, request: Plain) -> Joining | None:
+    def joins(self, request: Incoming) -> Joining | None:
         """How a request is refused, if it only has to be counted; None: it takes the whole way."""
         if not self._rejections.flooded:
             return None
-        target = request.target.partition(b"?")[0].decode("ascii")
-        path = unquote(target)
+        path = request.path
         if is_internal(path) or (path == "/" and self._config.dev):
             return None
         named = dict(request.headers)
@@ -76,7 +74,7 @@ class Flood:
         if len(request.body) > self._config.body_limit:
             return None
         method, function, route = request.method, None, None
-        found = self._admission.route(method, target, path)
+        found = self._admission.route(method, request.raw, path)
         if not isinstance(found, Refused):
             function = found.function
             refused = self._input(request, named) or self._admission.room(function)
@@ -112,8 +110,9 @@ class Flood:
             self._traffic.passed(one.method, one.route, result.status, one.refused.failure.type, took)
         return answers
 
-    def _input(self, request: Plain, named: Mapping[bytes, bytes]) -> Refused | None:
+    def _input(self, request: Incoming, named: Mapping[str, str]) -> Refused | None:
         if request.method == "GET":
             return None
-        content_type = named.get(b"content-type", b"").decode("latin-1")
-        return self._admission.json(request.body) if is_json_body(content_type, request.body) else None
+        if is_json_body(named.get("content-type"), request.body):
+            return self._admission.json(request.body)
+        return None

@@ -17,10 +17,10 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.utils import parse_socket_addr
 
-from flux.gateway.connection import Connection, Patience
+from flux.gateway.connection import Application, Connection, Patience
 from flux.gateway.flood import Flood
-from flux.gateway.http1 import REFUSED, Refusal
-from flux.gateway.plain import Dates, Plain, ask
+from flux.gateway.http1 import Refusal
+from flux.gateway.plain import NOTHING, Dates
 
 RESERVED = 256
 """File descriptors that are kept for what is not a client's connection: spool, guests, database, code."""
@@ -45,7 +45,7 @@ def room_for(connections: int) -> int:
 
 
 async def listen(
-    app: Any,
+    app: Application,
     flood: Flood,
     config: Config,
     sock: socket.socket,
@@ -55,7 +55,7 @@ async def listen(
     connections: int,
     body_limit: int,
 ) -> None:
-    """Serve `app` (ASGI) on a bound socket until `stop`, then let requests in flight finish.
+    """Serve `app` on a bound socket until `stop`, then let requests in flight finish.
 
     Args:
         flood: answers in the application's place what it can.
@@ -115,7 +115,7 @@ async def listen(
 
 
 async def _turn_away(
-    app: Any,
+    app: Application,
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     date: bytes,
@@ -126,9 +126,7 @@ async def _turn_away(
     sock = writer.get_extra_info("socket")
     try:
         client = parse_socket_addr(sock.family, sock.getpeername())
-        scope = Plain("", b"", [], b"").scope(client, parse_socket_addr(sock.family, sock.getsockname()))
-        scope["extensions"][REFUSED] = _NO_ROOM
-        answer = await ask(app, scope, b"")
+        answer = await app.answer(NOTHING, client, _NO_ROOM)
         writer.write(answer.head(date, last=True) + answer.body)
         writer.write_eof()
         async with asyncio.timeout(1 if patiently else 0):

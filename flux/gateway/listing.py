@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -17,6 +16,7 @@ from jinja2 import Environment, PackageLoader
 from flux.address import base_url
 from flux.config import Config
 from flux.errors import FunctionError
+from flux.gateway.plain import Answer
 from flux.runtime.registry import Registry, Served
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
@@ -98,19 +98,15 @@ def describe(registry: Registry, config: Config) -> dict[str, Any]:
     }
 
 
-async def answer(
-    send: Callable[[dict[str, Any]], Awaitable[None]], registry: Registry, config: Config, accept: str
-) -> None:
-    """Send the list: HTML to a browser, JSON to everything else."""
+def page(registry: Registry, config: Config, accept: str) -> Answer:
+    """The list: HTML to a browser, JSON to everything else."""
     document = describe(registry, config)
     if "text/html" in accept:
         kind = b"text/html; charset=utf-8"
         body = _PAGES.get_template("listing.html").render(document).encode()
     else:
         kind, body = b"application/json", orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n"
-    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    return Answer(200, [(b"content-type", kind)], body)
 
 
 def _error(served: Served) -> dict[str, Any] | None:

@@ -69,11 +69,11 @@ class Origins:
             return Failure(type="ForbiddenSite", message=message)
         return None
 
-    def unremarkable(self, named: Mapping[bytes, bytes]) -> bool:
+    def unremarkable(self, named: Mapping[str, str]) -> bool:
         """Whether `refusal` would have nothing to say of a request, by its headers alone."""
-        if b"origin" in named or b"sec-fetch-site" in named:
+        if "origin" in named or "sec-fetch-site" in named:
             return False
-        return self.host(named.get(b"host", b"").decode("latin-1"))[1] is None
+        return self.host(named.get("host", ""))[1] is None
 
     def _stranger(self, name: str, text: str) -> Failure | None:
         if self._any or not name or (self._loopback and is_local(name)):

@@ -16,7 +16,9 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+import msgspec
 
 from flux.errors import SpoolError
 from flux.record.events import Failure
@@ -95,7 +97,9 @@ class Rejections:
         result = together.add()
         await self._executor.settle()
         # Its own words, where they differ from the first one's (a path, a column).
-        return replace(result, error=failure, body=self._executor.error_document(failure, result.request_id))
+        return msgspec.structs.replace(
+            result, error=failure, body=self._executor.error_document(failure, result.request_id)
+        )
 
     @property
     def flooded(self) -> bool:

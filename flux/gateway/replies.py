@@ -33,12 +33,13 @@ def headers(result: Result, allow: str = "") -> Headers:
         found.append((b"allow", allow.encode()))
     if result.kind == "json":
         found.append(JSON)
-    found += [
-        (name.lower().encode("latin-1", "replace"), value.encode("latin-1", "replace"))
-        for name, value in result.headers
-        if name.lower() not in _DROPPED
-    ]
-    _once(found, b"date")
+    if result.headers:
+        found += [
+            (name.lower().encode("latin-1", "replace"), value.encode("latin-1", "replace"))
+            for name, value in result.headers
+            if name.lower() not in _DROPPED
+        ]
+        _once(found, b"date")
     if result.status == 503 and not any(name == b"retry-after" for name, _ in found):
         found.append((b"retry-after", b"1"))
     return found

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from opentelemetry.context import Context
 from opentelemetry.trace import Link
 
 from flux.record.events import Failure
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct, eq=False):
     """What is to be run, whoever asks.
 
     Attributes:
@@ -35,15 +34,15 @@ class Request:
     path: str | None = None
     route: str | None = None
     query: str | None = None
-    params: dict[str, str] = field(default_factory=dict)
-    query_params: dict[str, list[str]] = field(default_factory=dict)
-    headers: list[tuple[str, str]] = field(default_factory=list)
+    params: dict[str, str] = {}
+    query_params: dict[str, list[str]] = {}
+    headers: list[tuple[str, str]] = []
     client: str | None = None
     client_request_id: str | None = None
     parent_request_id: str | None = None
     context: Context | None = None
     links: Sequence[Link] = ()
-    attributes: dict[str, Any] = field(default_factory=dict)
+    attributes: dict[str, Any] = {}
     job_id: str | None = None
     job_attempt: int | None = None
     depth: int = 0
@@ -52,8 +51,7 @@ class Request:
     begun: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(msgspec.Struct, frozen=True):
     """How a handler ended: what is recorded, and what its answer is made of.
 
     Attributes:
@@ -74,8 +72,7 @@ class Ending:
     invocation: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """How it was answered.
 
     `kind` is `json` (a value's exact JSON, or an error document) or `response` (the handler's own Response).

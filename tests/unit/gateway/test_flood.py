@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 import pytest
@@ -14,7 +15,7 @@ from flux.config import Config
 from flux.errors import Overloaded, SpoolFull
 from flux.gateway.admission import Admission
 from flux.gateway.flood import Flood
-from flux.gateway.plain import Answer, Plain
+from flux.gateway.plain import Answer, Incoming
 from flux.gateway.traffic import Traffic
 from flux.record.events import Failure
 from flux.runtime.request import Result
@@ -97,12 +98,19 @@ def make(tmp_path: Any, guest: Guest, rejections: Rejections, traffic: Traffic) 
     return flood
 
 
-def get(target: bytes) -> Plain:
-    return Plain("GET", target, [(b"host", b"localhost")], b"")
+def incoming(
+    method: str, target: str, body: bytes = b"", *fields: tuple[str, str], host: str = "localhost"
+) -> Incoming:
+    raw, _, query = target.partition("?")
+    return Incoming(method, raw, unquote(raw), query, [("host", host), *fields], body)
 
 
-def post(target: bytes, body: bytes, kind: bytes = b"application/json") -> Plain:
-    return Plain("POST", target, [(b"host", b"localhost"), (b"content-type", kind)], body)
+def get(target: str) -> Incoming:
+    return incoming("GET", target)
+
+
+def post(target: str, body: bytes, kind: str = "application/json") -> Incoming:
+    return incoming("POST", target, body, ("content-type", kind))
 
 
 NOT_FOUND = (404, "NotFound", None)
@@ -112,11 +120,11 @@ def test_a_refusal_without_an_open_record_takes_the_whole_way(
     make: Callable[..., Flood], rejections: Rejections
 ) -> None:
     flood = make()
-    assert flood.joins(get(b"/x")) is None
+    assert flood.joins(get("/x")) is None
     rejections.open[NOT_FOUND] = Open(404)
-    assert flood.joins(get(b"/x")) is not None
+    assert flood.joins(get("/x")) is not None
     rejections.flooded = False
-    assert flood.joins(get(b"/x")) is None
+    assert flood.joins(get("/x")) is None
 
 
 def test_requests_of_one_kind_share_an_append_and_each_has_its_number_and_words(
@@ -125,7 +133,7 @@ def test_requests_of_one_kind_share_an_append_and_each_has_its_number_and_words(
     unknown, bad = Open(404), Open(400)
     rejections.open = {NOT_FOUND: unknown, (400, "BadJSON", "item"): bad}
     flood = make()
-    requests = [get(b"/%C3%A4?q=1"), post(b"/item/1", b"{"), get(b"/b"), get(b"/c")]
+    requests = [get("/%C3%A4?q=1"), post("/item/1", b"{"), get("/b"), get("/c")]
     joining = [flood.joins(request) for request in requests]
     answers = flood.answer([one for one in joining if one is not None])
     assert (unknown.adds, bad.adds) == ([3], [1])
@@ -150,7 +158,7 @@ def test_requests_of_one_kind_share_an_append_and_each_has_its_number_and_words(
 def test_another_method_is_told_which_are_taken(make: Callable[..., Flood], rejections: Rejections) -> None:
     rejections.open[405, "MethodNotAllowed", None] = Open(405)
     flood = make()
-    joining = flood.joins(get(b"/item/1"))
+    joining = flood.joins(get("/item/1"))
     assert joining is not None
     [answer] = flood.answer([joining])
     assert answer is not None
@@ -162,9 +170,9 @@ def test_a_function_without_room_refuses_in_passing_too(
 ) -> None:
     rejections.open[503, "Overloaded", "item"] = Open(503)
     flood = make()
-    assert flood.joins(post(b"/item/1", b"{}")) is None  # it has room: the request is to run
+    assert flood.joins(post("/item/1", b"{}")) is None  # it has room: the request is to run
     guest.full = True
-    joining = flood.joins(post(b"/item/1", b"{}"))
+    joining = flood.joins(post("/item/1", b"{}"))
     assert joining is not None
     [answer] = flood.answer([joining])
     assert answer is not None
@@ -174,19 +182,19 @@ def test_a_function_without_room_refuses_in_passing_too(
 @pytest.mark.parametrize(
     ("request_", "settings"),
     [
-        (get(b"/_flux/nowhere"), {}),
-        (get(b"/%5Fflux/nowhere"), {}),
-        (get(b"/v1/traces"), {}),
-        (Plain("GET", b"/x", [(b"host", b"evil.example")], b""), {}),
-        (Plain("GET", b"/x", [(b"host", b"localhost"), (b"origin", b"http://evil.example")], b""), {}),
-        (Plain("GET", b"/x", [(b"host", b"localhost"), (b"accept", b"a"), (b"accept", b"b")], b""), {}),
-        (get(b"/?a=1"), {"dev": True}),
-        (post(b"/item/1", b"{" * 11), {"body_limit": 10}),
-        (post(b"/item/1", b"{", b"text/plain"), {}),
+        (get("/_flux/nowhere"), {}),
+        (get("/%5Fflux/nowhere"), {}),
+        (get("/v1/traces"), {}),
+        (incoming("GET", "/x", host="evil.example"), {}),
+        (incoming("GET", "/x", b"", ("origin", "http://evil.example")), {}),
+        (incoming("GET", "/x", b"", ("accept", "a"), ("accept", "b")), {}),
+        (get("/?a=1"), {"dev": True}),
+        (post("/item/1", b"{" * 11), {"body_limit": 10}),
+        (post("/item/1", b"{", "text/plain"), {}),
     ],
 )
 def test_what_is_no_plain_refusal_takes_the_whole_way(
-    make: Callable[..., Flood], rejections: Rejections, request_: Plain, settings: Any
+    make: Callable[..., Flood], rejections: Rejections, request_: Incoming, settings: Any
 ) -> None:
     rejections.open = {NOT_FOUND: Open(404), (400, "BadJSON", "item"): Open(400)}
     assert make(**settings).joins(request_) is None
@@ -197,6 +205,6 @@ def test_what_can_not_be_counted_is_not_answered(make: Callable[..., Flood], rej
     rejections.open = {NOT_FOUND: unknown, (400, "BadJSON", "item"): bad}
     unknown.full = True
     flood = make()
-    joining = [flood.joins(one) for one in (get(b"/a"), post(b"/item/1", b"{"), get(b"/b"))]
+    joining = [flood.joins(one) for one in (get("/a"), post("/item/1", b"{"), get("/b"))]
     answers = flood.answer([one for one in joining if one is not None])
     assert [answer and answer.status for answer in answers] == [None, 400, None]
