@@ -121,29 +121,32 @@ class RecordingTracer(Tracer):
             if isinstance(made, Span):
                 made.__class__ = RecordedSpan  # it ends in its execution's time as the others do
             return made
-        span: Any = object.__new__(RecordedSpan)
-        own = span.__dict__
-        own.update(self._prototype or self._make_prototype())
+        origin: int | None = None
         parent: SpanContext | None = around.get_span_context()
         if parent is None or not parent.is_valid:
             parent = None
             trace_id, flags, state = random.getrandbits(128) or 1, _RECORDED, _NO_STATE
         else:
-            own["origin_flags"] = _origin(around, parent)
+            origin = _origin(around, parent)
             trace_id, flags, state = parent.trace_id, parent.trace_flags, parent.trace_state
             flags = _RECORDED if flags & _RANDOM else _SAMPLED
         identity = trace_id, random.getrandbits(64) or 1, False, flags, state, True
-        own["_name"] = name
-        own["_context"] = _identity(SpanContext, identity)
-        own["_parent"] = parent
-        own["_kind"] = kind
-        own["_lock"] = Lock()
-        own["_attributes"] = _bounded({} if attributes is None else attributes)
-        own["_events"] = []
-        own["_links"] = []
-        own["_record_exception"] = record_exception
-        own["_set_status_on_exception"] = set_status_on_exception
-        own["_start_time"] = start_time
+        span: Any = object.__new__(RecordedSpan)
+        span.__dict__ = {
+            **(self._prototype or self._make_prototype()),
+            "origin_flags": origin,
+            "_name": name,
+            "_context": _identity(SpanContext, identity),
+            "_parent": parent,
+            "_kind": kind,
+            "_lock": Lock(),
+            "_attributes": _bounded({} if attributes is None else attributes),
+            "_events": [],
+            "_links": [],
+            "_record_exception": record_exception,
+            "_set_status_on_exception": set_status_on_exception,
+            "_start_time": start_time,
+        }
         processor: Any = self.span_processor
         processor.on_start(span, parent_context=within)
         return span  # type: ignore[no-any-return]
@@ -236,8 +239,6 @@ def _origin(parent: api.Span, where: SpanContext) -> int | None:
 def _bounded(attributes: Mapping[str, Any]) -> BoundedAttributes:
     """Attributes that nothing bounds, as the SDK makes them."""
     made: Any = object.__new__(BoundedAttributes)
-    own = made.__dict__
-    own.update(_UNBOUNDED)
-    own["_dict"] = attributes if isinstance(attributes, dict) else dict(attributes)
-    own["_lock"] = Lock()
+    plain = attributes if isinstance(attributes, dict) else dict(attributes)
+    made.__dict__ = {**_UNBOUNDED, "_dict": plain, "_lock": Lock()}
     return made  # type: ignore[no-any-return]

@@ -144,7 +144,7 @@ def test_ipv6_loopback_is_an_address_like_any_other(project: Project) -> None:
     project.typescript("add", "    return input;")
     server = project.start("dev", "--host", "::1")
     assert server.url.startswith("http://[::1]:")
-    assert f"curl -X POST {server.url}/add" in server.text()
+    assert f"curl -X POST '{server.url}/add'" in server.text()
     with httpx.Client(base_url=server.url, trust_env=False) as client:
         assert client.post("/add", json=1).json() == 1
         [listed] = client.get("/").json()["functions"]
