@@ -27,6 +27,12 @@ from flux.runtime.request import Request, Result
 log = logging.getLogger("flux.app")
 
 
+YOUNG = 10_000
+"""New objects before the collector looks among them for circles. Requests leave none. By Python's own 700 it
+would look at those under way several times a turn of the loop.
+"""
+
+
 class Audience(Protocol):
     """Who is told what happens; the CLI prints it."""
 
@@ -97,6 +103,7 @@ async def serve(config: Config, audience: Audience) -> None:
         schema = await _apply_schema(app, audience) if config.dev else []
         changes = await app.registry.reload()
         gc.freeze()  # what is there by now stays: looking through it again and again finds nothing
+        gc.set_threshold(YOUNG)
         loop = asyncio.get_running_loop()
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(name, _stop, stop, audience, limit)

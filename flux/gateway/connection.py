@@ -378,8 +378,8 @@ class Connection:
             await self._writer.drain()
             self._awaited = awaited
             self._deadline.off()
-        else:
-            await self._writer.drain()
+        elif self._writer.is_closing():
+            await self._writer.drain()  # it says how the connection ended
 
     def _untaken(self) -> int:
         size: int = self._writer.transport.get_write_buffer_size()

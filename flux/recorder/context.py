@@ -9,17 +9,25 @@ from time import time_ns
 from typing import cast
 
 from opentelemetry.context import Context, create_key, get_current, set_value
+from opentelemetry.trace import Span
+from opentelemetry.trace.propagation import _SPAN_KEY
 
 from flux.recorder.execution import Execution
 
 EXECUTION_KEY = create_key("flux.execution")
 CALL_KEY = create_key("flux.call")
+SPAN_KEY = _SPAN_KEY
+"""Under which OpenTelemetry keeps a context's span."""
 
 
-def with_execution(context: Context | None, execution: Execution) -> Context:
-    """`context` (None: the current one) inside `execution`, outside any host call of another."""
+def with_execution(context: Context | None, execution: Execution, span: Span | None = None) -> Context:
+    """`context` (None: the current one) inside `execution`, and a span of it where one is given; outside any
+    host call of another.
+    """
     outer = get_current() if context is None else context
-    return Context({**outer, EXECUTION_KEY: execution, CALL_KEY: None})
+    if span is None:
+        return Context({**outer, EXECUTION_KEY: execution, CALL_KEY: None})
+    return Context({**outer, EXECUTION_KEY: execution, CALL_KEY: None, SPAN_KEY: span})
 
 
 def with_call(context: Context | None, seq: int) -> Context:

@@ -34,6 +34,9 @@ _SLASHES = (b"//", b"\\/", b"%2f", b"%2F")
 _REACH = 2100
 """Bytes from there to the `@`, at most."""
 _MOST_TRIED = 4
+_NEAR = 8
+_NO_USER = bytes(range(0x21)) + b"/@?#\"'<>`\\"
+"""What stands in no user name and password of a URL, but escaped."""
 _DEPLOYMENT = re.compile(rb"[0-9a-f]{64}")
 """A deployment's id; msgpack writes `\xd9@` before it."""
 _CUT_BEFORE = re.compile(rb"^(?:[nrtbfv]|u[0-9A-Fa-f]{4}|x?[0-9A-Fa-f]{1,2})")
@@ -95,7 +98,7 @@ class SecretForms:
         plain = unescaped(data)
         if self._first.find_matches_as_indexes(plain.translate(None, SET_ASIDE_IN_DIGITS)):
             return True
-        if packed.GZIP in data:
+        if b"\x1f" in data and packed.GZIP in data:
             return True
         return bool(self._raw) and any(form in data for form in self._raw)
 
@@ -164,21 +167,26 @@ class SecretForms:
 
 
 def _may_name_a_user(data: bytes) -> bool:
-    """Whether an `@` stands where USERINFO could end. In nearly every record one is a deployment's length."""
-    for mark in (b"@", b"%40"):
-        at = data.find(mark)
-        for _ in range(_MOST_TRIED):
-            if at < 0:
-                break
-            if data[at - 1 : at] != b"\xd9" or _DEPLOYMENT.match(data, at + 1) is None:
-                begins = at - _REACH if at > _REACH else 0
-                for slash in _SLASHES:
-                    if data.find(slash, begins, at) >= 0:
-                        return True
-            at = data.find(mark, at + 1)
-        if at >= 0:
-            return True
-    return False
+    """Whether an `@` stands where USERINFO could end.
+
+    In nearly every record one is the length of a deployment's id, and many have one in ciphertext.
+    """
+    if b"%" in data and b"%40" in data:
+        return True
+    at = data.find(b"@")
+    for _ in range(_MOST_TRIED):
+        if at < 0:
+            return False
+        before = data[at - _NEAR if at > _NEAR else 0 : at].rpartition(b"/")[2]
+        if before == before.translate(None, _NO_USER) and (
+            before[-1:] != b"\xd9" or _DEPLOYMENT.match(data, at + 1) is None
+        ):
+            begins = at - _REACH if at > _REACH else 0
+            for slash in _SLASHES:
+                if data.find(slash, begins, at) >= 0:
+                    return True
+        at = data.find(b"@", at + 1)
+    return at >= 0
 
 
 def _texts(raw: bytes) -> Iterator[bytes]:

@@ -20,10 +20,9 @@ from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.sdk.trace import Span, Tracer
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
-from opentelemetry.trace.propagation import _SPAN_KEY as SPAN_KEY
 from opentelemetry.util import types
 
-from flux.recorder.context import now_in
+from flux.recorder.context import SPAN_KEY, now_in
 
 _PLAIN = frozenset({str, int, float, bool})
 _RECORDED = TraceFlags(TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID)

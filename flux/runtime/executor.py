@@ -246,7 +246,7 @@ class Executor:
             )
         if request.depth > DEEPEST_INVOKE:
             raise FunctionError("InvokeError", f"Invocations are nested more than {DEEPEST_INVOKE} deep.")
-        context = with_execution(trace.set_span_in_context(run.root, request.context), execution)
+        context = with_execution(request.context, execution, run.root)
         run.span = span = self._tracer.start_span(
             served.name,
             context=context,
@@ -261,7 +261,9 @@ class Executor:
                 raise served.failure or RuntimeFault(f"`{served.name}` is not loaded.")
             where = span.get_span_context()
             deadline = asyncio.get_running_loop().time() + served.timeout
-            run.host = self._hosts(execution, trace.set_span_in_context(span, context), request, deadline)
+            run.host = self._hosts(
+                execution, with_execution(request.context, execution, span), request, deadline
+            )
             reply = await served.guest.invoke(
                 Invocation(
                     request_id=execution.request_id,

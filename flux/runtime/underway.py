@@ -6,8 +6,8 @@ Used by the executor.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass, field
 
+import msgspec
 from opentelemetry.trace import Span
 
 from flux.host.protocol import Host
@@ -16,8 +16,7 @@ from flux.runtime.registry import Served
 from flux.runtime.request import Request
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(msgspec.Struct, frozen=True, eq=False):
     """What is to run, and with which clock and randomness.
 
     Attributes:
@@ -33,8 +32,7 @@ class Start:
     began: int
 
 
-@dataclass(slots=True)
-class Underway:
+class Underway(msgspec.Struct, eq=False):
     """What an execution holds until it has ended.
 
     Attributes:
@@ -51,7 +49,7 @@ class Underway:
     span: Span | None = None
     host: Host | None = None
     rest: Awaitable[list[str]] | None = None
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str] = []
 
     def warn(self, warnings: Sequence[str]) -> None:
         """Keep warnings, in the record too."""
