@@ -121,6 +121,8 @@ class Connection:
         self._before = 0
         """What had been received, or was still to be taken, when the deadline was last set."""
         self._held = b""
+        self._engaged = False
+        """Whether h11 has been given anything: until then the next byte begins a request."""
 
     async def run(self) -> None:
         """Serve until the connection closes."""
@@ -243,7 +245,7 @@ class Connection:
         """
         protocol = self._protocol
         while not protocol.over:
-            if data and protocol.resting:
+            if data and (not self._engaged or protocol.resting):
                 taken = await self._answered(data)
                 data = data[taken:]
                 if self._writer.is_closing():
@@ -253,6 +255,7 @@ class Connection:
                     return data
                 if not data:
                     break
+            self._engaged = True
             await protocol.handle(RawData(data))
             if not (data := protocol.left()):
                 break

@@ -97,11 +97,12 @@ class Live:
 
     async def close(self) -> None:
         """Cancel what is in flight, then close the session."""
-        running = self._tasks - {asyncio.current_task()}
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running, timeout=GRACE)
+        if self._tasks:
+            running = self._tasks - {asyncio.current_task()}
+            for task in running:
+                task.cancel()
+            if running:
+                await asyncio.wait(running, timeout=GRACE)
         await self._session.close()
 
     async def _dispatch(self, call: HostCall) -> Outcome:
