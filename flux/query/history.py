@@ -11,7 +11,7 @@ from typing import Any
 from asyncpg import Connection, Record
 
 from flux.query import from_rows
-from flux.query.keys import Key, key_in
+from flux.query.keys import Key
 from flux.query.payload import exact
 from flux.query.queries import Q
 from flux.query.rows import Table
@@ -43,13 +43,13 @@ async def load(connection: Connection[Any], table: Table, key: Key) -> list[Muta
     rows: dict[tuple[str, int], Record] = {}
     while (new := [each for each in stretches if each not in asked]) and len(asked) < MOST_KEYS:
         asked.update(new)
-        texts = [each.text for each in new]
-        found = await connection.fetch(Q.mutations_of_keys, table.schema, table.name, texts)
-        found += await connection.fetch(Q.moves_of_keys, table.schema, table.name, texts)
+        where = (table.schema, table.name, [each.text for each in new], list(table.key))
+        found = await connection.fetch(Q.mutations_of_keys, *where)
+        found += await connection.fetch(Q.moves_of_keys, *where)
         for row in found:
             rows[row["request_id"], row["n"]] = row
-        _follow(rows, stretches, table)
-    kept = [row for row in rows.values() if _belongs(row, stretches, table)]
+        _follow(rows, stretches)
+    kept = [row for row in rows.values() if _belongs(row, stretches)]
     kept.sort(key=lambda row: row["n"])
     return [from_rows.mutation(row, span_id=row["span_id"], seq=row["seq"]) for row in kept]
 
@@ -71,12 +71,12 @@ def select(
     return mutations[-limit:] if limit is not None and limit > 0 else mutations
 
 
-def _follow(rows: dict[tuple[str, int], Record], stretches: dict[Key, _Stretch], table: Table) -> None:
+def _follow(rows: dict[tuple[str, int], Record], stretches: dict[Key, _Stretch]) -> None:
     """Widen `stretches` by each committed move that begins or ends in one, until nothing changes."""
     moves = []
     for row in rows.values():
         if row["op"] == "UPDATE" and not row["rolled_back"]:
-            old, new = _keys(row, table)
+            old, new = _keys(row)
             if old is not None and new is not None and old != new:
                 moves.append((row["n"], old, new))
     moves.sort(key=lambda move: move[0])
@@ -104,18 +104,20 @@ def _widen(
     return True
 
 
-def _belongs(row: Record, stretches: dict[Key, _Stretch], table: Table) -> bool:
-    for key in _keys(row, table):
+def _belongs(row: Record, stretches: dict[Key, _Stretch]) -> bool:
+    for key in _keys(row):
         stretch = stretches.get(key) if key is not None else None
         if stretch is not None and stretch.holds(row["n"]):
             return True
     return False
 
 
-def _keys(row: Record, table: Table) -> tuple[Key | None, Key | None]:
+def _keys(row: Record) -> tuple[Key | None, Key | None]:
     """The row's key before and after the mutation, by its images."""
-    before, after = (None if text is None else exact(text) for text in (row["before"], row["after"]))
-    if before is None and after is None:
+    if row["old_key"] is None and row["new_key"] is None:
         filed = Key.of(exact(row["key"]))
         return filed, filed
-    return key_in(table, before), key_in(table, after)
+    before, after = (
+        None if text is None else Key.of(exact(text)) for text in (row["old_key"], row["new_key"])
+    )
+    return before, after

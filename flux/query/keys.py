@@ -156,11 +156,6 @@ async def current_row(connection: Connection[Any], table: Table, key: Key) -> di
     return None if row is None else {name: row.get(name) for name in table.columns}
 
 
-def key_in(table: Table, image: Json) -> Key | None:
-    """The key in a row's image that `payload.exact` read."""
-    return Key.of({name: image.get(name) for name in table.key}) if isinstance(image, dict) else None
-
-
 def as_text(value: Json) -> str | None:
     """A value of a call's arguments or rows as the text that Postgres reads; None where it has none."""
     if value is None or isinstance(value, str):

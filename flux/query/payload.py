@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import asyncpg
 
 _SAFE = 2**53
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.S)
 DEEPEST = 300
 """Levels of nesting that are shown as a value; what is deeper is shown as its text. Whoever walks a value
 needs a frame or two for each level.
@@ -41,24 +43,24 @@ def present(data: bytes | None) -> Any:
 
 def parse(text: str | None) -> Any:
     """JSON text (a jsonb column) as a value, at most DEEPEST levels of it; SQL null is None. What is deeper,
-    or is no JSON, stays text.
+    or is no JSON, stays text; of an object the members that are.
     """
     if text is None:
         return None
-    try:
-        value = _DECODER.decode(text)
-    except (ValueError, RecursionError):
-        return text
-    return text if text.count("[") + text.count("{") > DEEPEST and _too_deep(value) else value
+    value = _decoded(text)
+    return _by_member(text) if value is text and text.lstrip().startswith("{") else value
 
 
 def exact(text: str) -> Any:
     """Postgres' own JSON as a value in which every number is a Decimal: equal where Postgres says equal.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is no JSON, or is nested too deeply.
     """
-    return _EXACT.decode(text)
+    try:
+        return _EXACT.decode(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def printable(value: Any) -> Any:
@@ -84,6 +86,39 @@ def printable(value: Any) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         return [printable(item) for item in value]
     return str(value)
+
+
+def _decoded(text: str) -> Any:
+    """The value; `text` itself where it is none, or is too deep."""
+    try:
+        value = _DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return text
+    return text if text.count("[") + text.count("{") > DEEPEST and _too_deep(value) else value
+
+
+def _by_member(text: str) -> Any:
+    """An object that is too deep as a whole, each member by itself; `text` where it is no object."""
+    found: dict[str, Any] = {}
+    depth, name, said, begin = 0, None, "", 0
+    for token in _TOKEN.finditer(text):
+        mark = token[0]
+        if depth == 1 and mark in ",}" and name is not None:
+            found[name] = _decoded(text[begin : token.start()].strip())
+            name = None
+        if mark in "{[":
+            depth += 1
+        elif mark in "}]":
+            depth -= 1
+            if depth == 0:
+                return found if not text[token.end() :].strip() else text
+        elif depth == 1 and mark == ":" and name is None:
+            name, begin = _decoded(said), token.end()
+            if not isinstance(name, str):
+                return text
+        else:
+            said = mark
+    return text
 
 
 def _too_deep(value: Any) -> bool:

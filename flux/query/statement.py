@@ -4,7 +4,10 @@ Behind `flux query`.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -18,8 +21,10 @@ ROWS = 10_000
 TIMEOUT_MS = 30_000
 
 _JSON = {"json", "jsonb"}
+_MOMENT = re.compile(r"\d{4,6}-\d\d-\d\d \d\d:")
 _DECIMAL = {"int8", "numeric"}
 _AS_TEXT = ("interval",)
+_TIMES = ("timestamptz", "timestamp", "date", "time", "timetz")
 
 
 class QueryError(FluxError):
@@ -66,18 +71,11 @@ async def run(
             if await connection.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"):
                 # A superuser's COPY reaches programs and files even in a read-only transaction.
                 await connection.execute("SET LOCAL ROLE pg_read_all_data")
-            for name in _AS_TEXT:
-                await connection.set_type_codec(
-                    name, schema="pg_catalog", encoder=str, decoder=str, format="text"
-                )
             try:
-                statement = await connection.prepare(text)
-                attributes = statement.get_attributes()
-                cursor = await statement.cursor()
-                records = await cursor.fetch(limit + 1)
-            finally:
-                for name in _AS_TEXT:
-                    await connection.reset_type_codec(name, schema="pg_catalog")
+                attributes, records = await _fetch(connection, text, limit + 1, _AS_TEXT)
+            except (OverflowError, ValueError):
+                # A time that Python has none for: the year 20000, 24:00, BC.
+                attributes, records = await _fetch(connection, text, limit + 1, _AS_TEXT + _TIMES)
     except asyncpg.QueryCanceledError as error:
         raise QueryError(f"The query took longer than {timeout_ms / 1000:g} s and was cancelled.") from error
     except asyncpg.PostgresError as error:
@@ -91,6 +89,31 @@ async def run(
         for record in records[:limit]
     ]
     return Result(columns, types, rows, len(records) > limit)
+
+
+async def _fetch(
+    connection: Connection[Any], text: str, most: int, as_text: Sequence[str]
+) -> tuple[Sequence[Any], list[asyncpg.Record]]:
+    """The columns and the first rows; values of these types as Postgres' text."""
+    for name in as_text:
+        await connection.set_type_codec(name, schema="pg_catalog", encoder=str, decoder=_told, format="text")
+    try:
+        statement = await connection.prepare(text)
+        cursor = await statement.cursor()
+        return statement.get_attributes(), await cursor.fetch(most)
+    finally:
+        for name in as_text:
+            await connection.reset_type_codec(name, schema="pg_catalog")
+
+
+def _told(text: str) -> Any:
+    """A moment in RFC 3339 where it can be; what else Postgres has as it writes it."""
+    if not _MOMENT.match(text):
+        return text
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return text.replace(" ", "T", 1)
 
 
 def _value(value: Any, kind: str) -> Any:

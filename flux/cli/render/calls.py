@@ -6,7 +6,7 @@ from typing import Any
 
 from flux.cli.render.ansi import Text
 from flux.cli.render.safe import safe
-from flux.cli.render.values import compact, duration, plural, short, sql
+from flux.cli.render.values import compact, duration, plural, short, shortened, sql
 from flux.record import ops
 from flux.shapes.record import CallFailure, HostCall
 
@@ -63,10 +63,12 @@ def family(call: HostCall) -> str:
 
 def failure(error: CallFailure, cells: int) -> list[Text]:
     """A failed call's error, and what the server said besides."""
-    lines = [Text.of((f"✗ {safe(error.type)}", "bold red"), (f"  {safe(error.message)}", "red"))]
+    lines = [
+        Text.of((f"✗ {shortened(error.type, 200)}", "bold red"), (f"  {shortened(error.message)}", "red"))
+    ]
     for name in ("detail", "hint"):
         if error.detail.get(name):
-            lines.append(Text.of((f"  {safe(str(error.detail[name]))}", "dim")))
+            lines.append(Text.of((f"  {shortened(str(error.detail[name]))}", "dim")))
     return [line.cut(cells) for line in lines]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flux.cli.render.ansi import Text
 from flux.cli.render.safe import cut, safe, width
+from flux.cli.render.values import shortened
 from flux.shapes.why import Location
 
 TAB = 4
@@ -16,7 +17,7 @@ def frame(location: Location, cells: int, label: str = "") -> list[Text]:
     )
     context = location.context
     gutter = len(str(context[-1].line)) if context else 1
-    lines = [Text.of((f"{'':{gutter}}--> ", "bold blue"), (safe(place), "cyan"))]
+    lines = [Text.of((f"{'':{gutter}}--> ", "bold blue"), (shortened(place, 500), "cyan"))]
     if not context:
         return lines
     lines.append(Text.of((f"{'':{gutter}} │", "blue")))

@@ -7,11 +7,12 @@ from datetime import datetime
 from flux.cli.render.ansi import Text
 from flux.cli.render.safe import safe, width
 from flux.cli.render.trace import title
-from flux.cli.render.values import clock, compact, duration, outcome_style, short, warning
+from flux.cli.render.values import clock, compact, duration, outcome_style, short, shortened, warning
 from flux.shapes.record import Execution, LogLine
 
 _LEVELS = {"debug": "grey", "info": "cyan", "warn": "yellow", "error": "bold red"}
 FIELDS = 200
+MESSAGE = 16_384
 _INDENT = 10
 
 
@@ -33,7 +34,7 @@ def execution(shape: Execution, cells: int, now: datetime) -> list[Text]:
         line.add(f"  {safe(shape.function)}", "dim")
     error = shape.error
     if error is not None:
-        line.add("  ").add(safe(error.type), style).add(f"  {safe(error.message)}", "dim")
+        line.add("  ").add(shortened(error.type, 200), style).add(f"  {shortened(error.message)}", "dim")
     elif shape.outcome == "interrupted":
         line.add("  interrupted", style)
     below = [part for text in shape.warnings for part in warning(text, cells - _INDENT)]
@@ -41,8 +42,8 @@ def execution(shape: Execution, cells: int, now: datetime) -> list[Text]:
 
 
 def log(shape: LogLine, now: datetime, *, one: bool = False) -> Text:
-    """A log line: time, level, message, fields; its execution and function unless all are of `one`. Lines are
-    not cut.
+    """A log line: time, level, message, fields; its execution and function unless all are of `one`. Only
+    what is far beyond a line is cut.
     """
     moment = datetime.fromisoformat(shape.at).astimezone(now.tzinfo)
     line = Text.of((f"{clock(shape.at, now)}.{moment.microsecond // 1000:03d}  ", "dim"))
@@ -50,7 +51,7 @@ def log(shape: LogLine, now: datetime, *, one: bool = False) -> Text:
     if not one:
         name = safe(shape.function or "-")
         line.add(short(shape.request_id), "yellow").add(f"  {name}{' ' * max(0, 12 - width(name))}  ", "dim")
-    line.add(safe(shape.message))
+    line.add(shortened(shape.message, MESSAGE))
     if shape.fields:
         line.add("  ").add(compact(shape.fields, FIELDS), "dim")
     return line

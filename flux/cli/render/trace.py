@@ -11,7 +11,7 @@ from typing import Any
 from flux.cli.render.ansi import Text
 from flux.cli.render.safe import safe, wrap
 from flux.cli.render.tree import build
-from flux.cli.render.values import ago, clock, compact, duration, plural, short, status, warning
+from flux.cli.render.values import ago, clock, compact, duration, plural, short, shortened, status, warning
 from flux.cli.render.waterfall import waterfall
 from flux.query import foreign
 from flux.record import ops
@@ -137,7 +137,7 @@ def error(document: Trace, cells: int) -> list[Text]:
     failure = document.error
     if failure is None:
         return []
-    kind, message = safe(failure.type), safe(failure.message)
+    kind, message = shortened(failure.type, 200), shortened(failure.message)
     lines = []
     for at, part in enumerate(wrap(f"{kind}: {message}", cells - _LABEL)):
         lines.append(Text.of((f"{'error' if at == 0 else '':{_LABEL}}", "bold red"), (part, "red")))
@@ -151,7 +151,7 @@ def error(document: Trace, cells: int) -> list[Text]:
 def where(failure: Failure) -> str:
     """`functions/create_user/index.ts:6:18`, as far as it is known."""
     parts = [failure.file, failure.line, failure.column]
-    return safe(":".join(str(part) for part in parts if part is not None)) if failure.file else ""
+    return shortened(":".join(str(part) for part in parts if part is not None), 500) if failure.file else ""
 
 
 def _field(name: str, value: Any, cells: int) -> Text:

@@ -10,24 +10,34 @@ from flux.cli.render.ansi import Text
 from flux.cli.render.safe import cut, safe, width, wrap
 from flux.query.encoding import to_json
 
+PROSE = 2000
+"""Cells of a message that are shown."""
+_SLACK = 16
 _SPACE = re.compile(r"\s+")
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
 def compact(value: Any, cells: int = 80) -> str:
     """A value as JSON on one line; what doesn't fit into `cells` is cut and its whole size named."""
-    text = safe(to_json(value, indent=0))
-    if width(text) <= cells:
-        return text
-    mark = f"… {size(len(text.encode('utf-8', 'replace')))}"
-    return cut(text, max(cells, len(mark) + 1), mark)
+    return shortened(to_json(value, indent=0), cells)
+
+
+def shortened(text: str, cells: int = PROSE) -> str:
+    """A text made safe; what doesn't fit into `cells` is cut and its whole size named."""
+    # Where there is far more than can be shown, the rest need not be looked at.
+    head = text[: _SLACK * (cells + _SLACK)]
+    shown = safe(head)
+    if len(head) == len(text) and width(shown) <= cells:
+        return shown
+    mark = f"… {size(len((shown if len(head) == len(text) else text).encode('utf-8', 'replace')))}"
+    return cut(shown, max(cells, len(mark) + 1), mark) if width(shown) > cells else shown + mark
 
 
 def warning(text: str, cells: int) -> list[Text]:
     """What is to be known about an execution, behind a mark."""
     return [
         Text.of(("⚠ " if at == 0 else "  ", "bold yellow"), part)
-        for at, part in enumerate(wrap(safe(text), cells - 2))
+        for at, part in enumerate(wrap(shortened(text), cells - 2))
     ]
 
 

@@ -11,7 +11,7 @@ from flux.cli.render.changes import change, key
 from flux.cli.render.frame import frame
 from flux.cli.render.safe import cut, safe, width, wrap
 from flux.cli.render.trace import title
-from flux.cli.render.values import ago, clock, compact, duration, plural, short, status, warning
+from flux.cli.render.values import ago, clock, compact, duration, plural, short, shortened, status, warning
 from flux.shapes.record import Execution, Json
 from flux.shapes.why import RootCause, Why, Writer
 
@@ -67,9 +67,9 @@ def _headline(shape: Why, cause: RootCause, cells: int, now: datetime) -> Iterat
     refused = shape.refused
     word = "refused" if refused else "rejected" if execution.outcome == "rejected" else "error"
     if execution.outcome == "interrupted":
-        head, message = "interrupted", safe(cause.message)
+        head, message = "interrupted", shortened(cause.message)
     else:
-        head, message = f"{word}[{safe(cause.type)}]", safe(cause.message)
+        head, message = f"{word}[{shortened(cause.type, 200)}]", shortened(cause.message)
     style = "bold red" if word == "error" else "bold yellow"
     for at, part in enumerate(wrap(f"{head}: {message}", cells)):
         if at == 0 and part.startswith(f"{head}:"):
@@ -90,7 +90,7 @@ def _headline(shape: Why, cause: RootCause, cells: int, now: datetime) -> Iterat
         yield Text.of((f"{'':{gutter}}= ", "bold blue"), (said, "dim")).cut(cells)
     surfaced = execution.error
     if surfaced and (surfaced.type, surfaced.message) != (cause.type, cause.message):
-        told = f"told the caller {safe(surfaced.type)}: {safe(surfaced.message)}"
+        told = f"told the caller {shortened(surfaced.type, 200)}: {shortened(surfaced.message)}"
         yield Text.of((f"{'':{gutter}}= ", "bold blue"), (told, "dim")).cut(cells)
     if cause.request_id != execution.request_id:
         inside = f"happened inside {short(cause.request_id)}, which it invoked"
@@ -262,5 +262,5 @@ def _advice(shape: Why, cells: int) -> Iterator[Text]:
 
 
 def _hanging(head: str, head_style: str, text: str, style: str, cells: int) -> Iterator[Text]:
-    for at, part in enumerate(wrap(safe(text), cells - len(head))):
+    for at, part in enumerate(wrap(shortened(text), cells - len(head))):
         yield Text.of((head if at == 0 else " " * len(head), head_style if at == 0 else ""), (part, style))

@@ -36,7 +36,9 @@ LIMIT 1
 -- What was done to rows under these keys, with the host calls that may have done it. A key too long for an index is filed as
 -- its md5.
 SELECT m.request_id, m.day, m.n, m.xid::text, m.schema_name, m.table_name, m.op, m.key::text, m.before::text, m.after::text,
-       m.at, m.origin, m.actor, m.application_name, m.rolled_back, m.cut, coalesce(m.seq, h.seq) AS seq, h.span_id
+       m.at, m.origin, m.actor, m.application_name, m.rolled_back, m.cut, coalesce(m.seq, h.seq) AS seq, h.span_id,
+       CASE WHEN m.before IS NOT NULL THEN (SELECT jsonb_object_agg(c, m.before -> c) FROM unnest($4::text[]) AS c) END::text AS old_key,
+       CASE WHEN m.after IS NOT NULL THEN (SELECT jsonb_object_agg(c, m.after -> c) FROM unnest($4::text[]) AS c) END::text AS new_key
 FROM flux.mutations m
 LEFT JOIN LATERAL (
     SELECT c.seq, c.span_id
@@ -56,7 +58,9 @@ ORDER BY m.n
 -- name: moves_of_keys
 -- Updates that moved a row from or to one of these keys, by whichever of the two it was filed.
 SELECT m.request_id, m.day, m.n, m.xid::text, m.schema_name, m.table_name, m.op, m.key::text, m.before::text, m.after::text,
-       m.at, m.origin, m.actor, m.application_name, m.rolled_back, m.cut, coalesce(m.seq, h.seq) AS seq, h.span_id
+       m.at, m.origin, m.actor, m.application_name, m.rolled_back, m.cut, coalesce(m.seq, h.seq) AS seq, h.span_id,
+       CASE WHEN m.before IS NOT NULL THEN (SELECT jsonb_object_agg(c, m.before -> c) FROM unnest($4::text[]) AS c) END::text AS old_key,
+       CASE WHEN m.after IS NOT NULL THEN (SELECT jsonb_object_agg(c, m.after -> c) FROM unnest($4::text[]) AS c) END::text AS new_key
 FROM flux.mutations m
 LEFT JOIN LATERAL (
     SELECT c.seq, c.span_id

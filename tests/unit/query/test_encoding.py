@@ -76,6 +76,16 @@ def test_jsonb_that_is_nested_too_deeply_stays_text() -> None:
     assert to_json(trace(input=parse(bearable)), indent=2).count("[") > DEEPEST
 
 
+@pytest.mark.parametrize("depth", [400, 990, 20_000])
+def test_of_an_object_only_the_deep_member_stays_text(depth: int) -> None:
+    deep = "[" * depth + "]" * depth
+    text = f'{{"a": 7, "j" : {deep}, "s": "}}]\\",{{", "o": {{"x": [1, 2]}}, "n": {"7" * 5000}}}'
+    value = {"a": 7, "j": deep, "s": '}]",{', "o": {"x": [1, 2]}, "n": "7" * 5000}
+    assert parse(text) == value
+    assert parse(text[:-1]) == text[:-1]
+    assert parse(f"{text} x") == f"{text} x"
+
+
 def test_the_keys_of_a_document_stand_in_the_order_of_the_contract() -> None:
     document = json.loads(to_json(trace(host_calls=[call(1, "fetch", {"url": "x"})])))
     assert list(document)[:4] == ["request_id", "trace_id", "trigger", "function"]
