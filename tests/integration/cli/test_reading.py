@@ -126,7 +126,7 @@ def test_wrong_usage_is_json_where_json_is_asked_for() -> None:
 def test_help_lists_every_command_without_importing_any() -> None:
     code = (
         "import sys; from flux.cli import cli; cli(['--help'], standalone_mode=False);"
-        "heavy = ('asyncpg', 'asyncio', 'rich');"
+        "heavy = ('asyncpg', 'asyncio', 'msgspec', 'rich');"
         "print(sorted(m for m in sys.modules if m.startswith('flux.cli.') or m in heavy))"
     )
     path = os.pathsep.join([str(ROOT), str(ROOT / "exporters")])
