@@ -39,6 +39,16 @@ class Source:
 
     app_connect_args: dict[str, Any]
 
+    async def session_token(self) -> bytes:
+        connection = await asyncpg.connect(**{**self.app_connect_args, "server_settings": {}})
+        try:
+            return bytes(await connection.fetchval("SELECT token FROM flux.gate"))
+        finally:
+            await connection.close()
+
+    async def heal_app_role(self) -> None:
+        """The owner runs the functions here."""
+
 
 async def main(url: str) -> None:
     """Measure and print."""

@@ -19,17 +19,16 @@
 -- Images are to_jsonb of the row under UTC and lossless floats, whatever the session has set. A column that to_jsonb refuses
 -- (\u0000 in json, 256 MB) is kept as {"$text": "..."}; a capture never makes the user's statement fail.
 --
--- Context: the session setting flux.ctx holds `<request_id>|<day>`. It decides which execution a mutation belongs to. Any SQL can
--- SET it, so a function could name another execution; it cannot do so unseen: announcements carry the request_id ("r")
--- to the session that knows its own, a mutation's xid is also recorded with the host call that Flux itself made, and rows written
--- by flux_app without a context show as origin `outside` with actor `flux_app`. Nothing a function can do stops its
--- rows from being captured: it owns neither tables nor triggers.
+-- Context: which execution a mutation belongs to. Of a session of flux_app, Flux itself has said so with flux.enter() (0007), where no SQL of
+-- a function reaches. The setting flux.ctx (`<request_id>|<day>`) says the same for all to read; a function may change it, and what it
+-- changes then is marked `forged`, under its own execution still. Other sessions (any asyncpg program of the owner's) have flux.ctx
+-- alone. Nothing a function can do stops its rows from being captured: it owns neither tables nor triggers.
 --
--- Announcements, only where flux.ctx is set: RAISE INFO 'flux:' and JSON
+-- Announcements, only where there is a context: RAISE INFO 'flux:', of flux_app's sessions the voice that flux.enter() was given and ':', and JSON
 --   {"r": request_id, "a": [[n, xid, schema, table, op, key, before, after, at_epoch_us], ...], "cut": c, "lo": n, "hi": n, "snap": s}
--- once per statement that changed rows, nested triggers' rows included (a nested statement announces what is pending, so one client
--- statement may announce several times: take the least lo, the greatest hi, add up cut). At most 32 rows and 64 KiB per client
--- statement; `cut` counts the rest. "snap" is there under READ COMMITTED. flux.enter() announces {"begin": {"snap": s}}.
+-- once per statement that changed rows, once per row where they are captured one by one (one client statement may announce several
+-- times: take the least lo, the greatest hi, add up cut). At most 32 rows and 64 KiB per client
+-- statement; `cut` counts the rest. "snap" is there under READ COMMITTED.
 
 
 -- The cluster's identity as a constant (reading it takes a file access); flux.adopt_cluster() renews it after a restore elsewhere.
@@ -113,12 +112,18 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     WHERE c.oid = coalesce(pg_partition_root(relation::regclass)::oid, relation)
 $$;
 
--- The execution that a context names: null and null unless it is well formed and its day has or may have a partition; where `ctx` is null or
--- unsound, the outside transaction's own. Makes a missing partition: an outside write after a month's silence must not fail. Leaves the day
--- in the session's flux.day, by which captures know that they need not ask again: it is sound and its partition is there.
+-- The execution that a change belongs to. A session of flux_app: the one that entered it; `forged` where `ctx` names another. Other
+-- sessions: the one that `ctx` names, or where it is null or unsound, the outside transaction's own. Makes a missing partition: an
+-- outside write after a month's silence must not fail. Leaves the day in such a session's flux.day, by which captures know that they need
+-- not ask again: it is sound and its partition is there.
 CREATE FUNCTION flux.home_of(ctx text, OUT request text, OUT on_day date, OUT origin text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    IF session_user = 'flux_app' THEN
+        SELECT e.request_id, e.day INTO request, on_day FROM flux.entered() e;
+        origin := CASE WHEN ctx <> '' AND ctx <> request || to_char(on_day, '|YYYY-MM-DD') THEN 'forged' ELSE 'flux' END;
+        RETURN;
+    END IF;
     IF flux.context_is_sound(ctx) THEN
         request := left(ctx, 32);
         on_day := right(ctx, 10)::date;
@@ -131,6 +136,11 @@ BEGIN
     PERFORM flux.ensure_partition('mutations', on_day);
     IF origin = 'flux' THEN
         PERFORM set_config('flux.day', to_char(on_day, '|YYYY-MM-DD'), false);
+        BEGIN
+            PERFORM currval('flux.said');
+        EXCEPTION WHEN object_not_in_prerequisite_state THEN
+            PERFORM setval('flux.said', 0), setval('flux.unsaid', 0);
+        END;
     END IF;
 END $$;
 
@@ -321,19 +331,19 @@ RETURNS text LANGUAGE sql STABLE AS $$
                             (date_part('epoch', clock_timestamp()) * 1000000)::bigint)::text
 $$;
 
--- Of the rows that a client statement may still announce: {its time in µs, rows, bytes, least n, greatest n, 1 if full}, as kept in flux.tally.
-CREATE FUNCTION flux.tally() RETURNS bigint[]
+-- Whether a client statement may announce a row of that many bytes more. What it has said so far is kept in the session's flux.said:
+-- µs since 2020 of its beginning, 6 bits of rows, 7 bits of KiB.
+CREATE FUNCTION flux.may_say(bytes integer) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    tally bigint[] := nullif(current_setting('flux.tally', true), '')::bigint[];
-    statement bigint := (date_part('epoch', statement_timestamp()) * 1000000)::bigint;
+    used bigint := greatest(currval('flux.said'), ((date_part('epoch', statement_timestamp()) * 1000000)::bigint - 1577836800000000) << 13);
+    kib integer := bytes / 1024 + 1;
 BEGIN
-    IF tally[1] = statement AND array_length(tally, 1) = 6 THEN
-        RETURN tally;
+    IF (used >> 7 & 63) >= 32 OR (used & 127) + kib > 64 THEN
+        RETURN false;
     END IF;
-    RETURN ARRAY[statement, 0, 0, NULL, NULL, 0];
-EXCEPTION WHEN OTHERS THEN
-    RETURN ARRAY[statement, 0, 0, NULL, NULL, 0];
+    PERFORM setval('flux.said', used + 128 + kib);
+    RETURN true;
 END $$;
 
 -- Capture per statement. A straight way for one row, and one for all else: more rows, an image that to_jsonb refuses, columns to leave out. The SET
@@ -346,6 +356,8 @@ SET extra_float_digits = 1 SET bytea_output = 'hex' SET xmlbinary = 'base64' AS 
 DECLARE
     ctx text := current_setting('flux.ctx', true);
     request text := left(ctx, 32);
+    voice text := '';
+    known boolean;
     on_day date;
     source text;
     old_image jsonb;
@@ -364,15 +376,24 @@ DECLARE
     careful boolean;
     many bigint;
     first_n bigint;
-    stamp text;
-    heard text;
-    tally bigint[];
+    stamp bigint;
+    used bigint;
     said text;
     said_rows bigint;
     said_bytes bigint;
     cut bigint;
 BEGIN
     BEGIN
+        IF session_user = 'flux_app' THEN
+            voice := currval('flux.voice') || ':';
+            known := request = lpad(to_hex(currval('flux.request_high')), 16, '0') || lpad(to_hex(currval('flux.request_low')), 16, '0')
+                     AND octet_length(ctx) = 43 AND right(ctx, 10)::date - date '2000-01-01' = currval('flux.request_day');
+        ELSE
+            known := octet_length(ctx) = 43 AND right(ctx, 11) = current_setting('flux.day', true) AND request ~ '^[0-9a-f]+$';
+        END IF;
+        IF known THEN
+            used := currval('flux.said');
+        END IF;
         again := currval('flux.captured') = began;
         IF TG_OP = 'INSERT' THEN
             SELECT to_jsonb(r.*) INTO STRICT new_image FROM flux_new r;
@@ -385,9 +406,10 @@ BEGIN
         WHEN no_data_found THEN
             RETURN NULL;
         WHEN OTHERS THEN
+            known := false;
             several := true;
     END;
-    IF (octet_length(ctx) = 43 AND right(ctx, 11) = current_setting('flux.day', true) AND request ~ '^[0-9a-f]+$') IS NOT TRUE THEN
+    IF known IS NOT TRUE THEN
         SELECT h.request, h.on_day, h.origin INTO request, on_day, source FROM flux.home_of(ctx) h;
         source := nullif(source, 'flux');
     END IF;
@@ -413,26 +435,21 @@ BEGIN
         VALUES (request, coalesce(on_day, right(ctx, 10)::date), place, pg_current_xact_id(), flux.system_id(), TG_TABLE_SCHEMA, TG_TABLE_NAME,
                 TG_OP, of_key, old_image, new_image, moment, coalesce(source, 'flux'),
                 coalesce(nullif(current_setting('role'), 'none'), session_user), nullif(current_setting('application_name'), ''));
-        IF source IS NULL THEN
+        IF source IS NULL OR source = 'forged' THEN
             said := json_build_array(place, txid_current(), TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP, of_key, old_image, new_image,
                                      (date_part('epoch', moment) * 1000000)::bigint);
-            stamp := '{' || (date_part('epoch', statement_timestamp()) * 1000000)::bigint || ',';
-            IF octet_length(said) > 65536 OR starts_with(current_setting('flux.tally', true), stamp) THEN
-                tally := flux.tally();
-                IF tally[2] >= 32 OR tally[3] + octet_length(said) > 65536 THEN
-                    said := '';
-                    cut := 1;
-                END IF;
-                heard := set_config('flux.tally', ARRAY[tally[1], tally[2] + 1 - coalesce(cut, 0), tally[3] + octet_length(said),
-                                                        tally[4], tally[5], tally[6]]::text, true);
-            ELSE
-                heard := set_config('flux.tally', stamp || '1,' || octet_length(said) || ',NULL,NULL,0}', true);
+            stamp := (began - 1577836800000000) << 13;
+            IF used < stamp AND octet_length(said) <= 64512 THEN
+                used := setval('flux.said', stamp + 129 + octet_length(said) / 1024);
+            ELSIF NOT flux.may_say(octet_length(said)) THEN
+                said := '';
+                cut := 1;
             END IF;
             IF current_setting('transaction_isolation') = 'read committed' THEN
-                RAISE INFO 'flux:{"r":"%","a":[%],"cut":%,"lo":%,"hi":%,"snap":"%"}', request, said, coalesce(cut, 0), place, place,
+                RAISE INFO 'flux:%{"r":"%","a":[%],"cut":%,"lo":%,"hi":%,"snap":"%"}', voice, request, said, coalesce(cut, 0), place, place,
                     pg_current_snapshot();
             ELSE
-                RAISE INFO 'flux:{"r":"%","a":[%],"cut":%,"lo":%,"hi":%}', request, said, coalesce(cut, 0), place, place;
+                RAISE INFO 'flux:%{"r":"%","a":[%],"cut":%,"lo":%,"hi":%}', voice, request, said, coalesce(cut, 0), place, place;
             END IF;
         END IF;
         RETURN NULL;
@@ -512,25 +529,20 @@ BEGIN
         END IF;
     END IF;
 
-    IF source = 'flux' THEN
-        IF current_setting('flux.tally', true) LIKE '{' || (date_part('epoch', statement_timestamp()) * 1000000)::bigint || ',%' THEN
-            tally := flux.tally();
-        ELSE
-            tally := ARRAY[(date_part('epoch', statement_timestamp()) * 1000000)::bigint, 0, 0, NULL, NULL, 0];
-        END IF;
+    IF source <> 'outside' THEN
+        used := greatest(currval('flux.said'), ((date_part('epoch', statement_timestamp()) * 1000000)::bigint - 1577836800000000) << 13);
         SELECT string_agg(line, ',' ORDER BY n), count(*), max(total) INTO said, said_rows, said_bytes
-        FROM (SELECT n, line, sum(octet_length(line)) OVER (ORDER BY n) AS total
+        FROM (SELECT n, line, sum(octet_length(line) / 1024 + 1) OVER (ORDER BY n) AS total
               FROM (SELECT i.n, flux.announced(i.n, TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP,
                                                flux.key_of(coalesce(i.was, i.becomes), TG_ARGV[2:]), i.was, i.becomes) AS line
                     FROM unnest(numbers[:32], was[:32], becomes[:32]) AS i (n, was, becomes)
-                    LIMIT 32 - tally[2]) AS candidates) AS counted
-        WHERE total + tally[3] <= 65536;
-        RAISE INFO 'flux:{"r":"%","a":[%],"cut":%,"lo":%,"hi":% %', request, coalesce(said, ''), many - said_rows,
+                    LIMIT 32 - (used >> 7 & 63)) AS candidates) AS counted
+        WHERE total + (used & 127) <= 64;
+        RAISE INFO 'flux:%{"r":"%","a":[%],"cut":%,"lo":%,"hi":% %', voice, request, coalesce(said, ''), many - said_rows,
             coalesce(lowest, numbers[1]), numbers[cardinality(numbers)],
             CASE current_setting('transaction_isolation') WHEN 'read committed' THEN ',"snap":"' || pg_current_snapshot() || '"}'
             ELSE '}' END;
-        PERFORM set_config('flux.tally', ARRAY[tally[1], tally[2] + said_rows, tally[3] + coalesce(said_bytes, 0), tally[4],
-                                               tally[5], tally[6]]::text, true);
+        PERFORM setval('flux.said', used + said_rows * 128 + coalesce(said_bytes, 0));
     END IF;
     RETURN NULL;
 END $$;
@@ -567,17 +579,25 @@ DECLARE
     stands boolean;
     place bigint;
     key_column text;
-    stamp text;
-    heard text;
+    voice text := '';
+    known boolean;
     said text;
     in_schema text := TG_TABLE_SCHEMA;
     in_table text := TG_TABLE_NAME;
 BEGIN
     BEGIN
+        IF session_user = 'flux_app' THEN
+            voice := currval('flux.voice') || ':';
+            known := request = lpad(to_hex(currval('flux.request_high')), 16, '0') || lpad(to_hex(currval('flux.request_low')), 16, '0')
+                     AND octet_length(ctx) = 43 AND right(ctx, 10)::date - date '2000-01-01' = currval('flux.request_day');
+        ELSIF octet_length(ctx) = 43 AND right(ctx, 11) = current_setting('flux.day', true) AND request ~ '^[0-9a-f]+$' THEN
+            known := currval('flux.said') IS NOT NULL;
+        END IF;
         again := currval('flux.captured') = began;
         was := to_jsonb(OLD);
         becomes := to_jsonb(NEW);
     EXCEPTION WHEN OTHERS THEN
+        known := false;
         IF TG_OP <> 'INSERT' THEN
             EXECUTE 'SELECT ' || flux.careful_image(TG_RELID) || ' FROM (SELECT ($1).*) r' INTO was USING OLD;
         END IF;
@@ -589,7 +609,7 @@ BEGIN
         was := was - TG_ARGV[1]::text[];
         becomes := becomes - TG_ARGV[1]::text[];
     END IF;
-    IF octet_length(ctx) = 43 AND right(ctx, 11) = current_setting('flux.day', true) AND request ~ '^[0-9a-f]+$' THEN
+    IF known THEN
         on_day := right(ctx, 10)::date;
     ELSE
         SELECT h.request, h.on_day, h.origin INTO request, on_day, origin FROM flux.home_of(ctx) h;
@@ -623,18 +643,15 @@ BEGIN
     VALUES (request, on_day, place, pg_current_xact_id(), flux.system_id(),
             in_schema, in_table, TG_OP, of_key, was, becomes, clock_timestamp(), origin,
             coalesce(nullif(current_setting('role'), 'none'), session_user), nullif(current_setting('application_name'), ''));
-    IF origin = 'flux' THEN
-        stamp := '{' || (date_part('epoch', statement_timestamp()) * 1000000)::bigint || ',';
-        heard := current_setting('flux.tally', true);
-        IF starts_with(heard, stamp) IS NOT TRUE THEN
-            said := json_build_array(place, txid_current(), in_schema, in_table, TG_OP, of_key, was, becomes,
-                                     (date_part('epoch', clock_timestamp()) * 1000000)::bigint);
-        END IF;
-        IF octet_length(said) <= 65536 THEN
-            heard := set_config('flux.rows', concat_ws(',', nullif(current_setting('flux.rows', true), ''), said), true);
-            heard := set_config('flux.tally', format('%s1,%s,%s,%s,0}', stamp, octet_length(said), place, place), true);
-        ELSIF said IS NOT NULL OR heard NOT LIKE '%,1}' THEN
-            PERFORM flux.keep_announcement(place, in_schema, in_table, TG_OP, of_key, was, becomes);
+    IF origin <> 'outside' AND currval('flux.unsaid') = 0 THEN
+        said := json_build_array(place, txid_current(), in_schema, in_table, TG_OP, of_key, was, becomes,
+                                 (date_part('epoch', clock_timestamp()) * 1000000)::bigint);
+        IF NOT flux.may_say(octet_length(said)) THEN
+            PERFORM setval('flux.unsaid', place);
+        ELSIF current_setting('transaction_isolation') = 'read committed' THEN
+            RAISE INFO 'flux:%{"r":"%","a":[%],"cut":0,"lo":%,"hi":%,"snap":"%"}', voice, request, said, place, place, pg_current_snapshot();
+        ELSE
+            RAISE INFO 'flux:%{"r":"%","a":[%],"cut":0,"lo":%,"hi":%}', voice, request, said, place, place;
         END IF;
     END IF;
     RETURN NULL;
@@ -649,65 +666,36 @@ END $$;
 ALTER FUNCTION flux.capture_statement_plain() RESET "DateStyle" RESET "IntervalStyle" RESET bytea_output RESET xmlbinary;
 ALTER FUNCTION flux.capture_row_plain() RESET "DateStyle" RESET "IntervalStyle" RESET bytea_output RESET xmlbinary;
 
--- Add a row to what flux.announce() will say: its JSON to flux.rows, or a mark in flux.tally that there was no room for it.
-CREATE FUNCTION flux.keep_announcement(n bigint, in_schema text, in_table text, op text, of_key jsonb, was jsonb, becomes jsonb) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    tally bigint[] := flux.tally();
-    rows text := nullif(current_setting('flux.rows', true), '');
-    line text;
-BEGIN
-    IF tally[6] = 1 THEN
-        RETURN;
-    END IF;
-    IF tally[2] < 32 THEN
-        line := flux.announced(n, in_schema, in_table, op, of_key, was, becomes);
-    END IF;
-    IF line IS NULL OR tally[3] + octet_length(line) > 65536 THEN
-        tally := ARRAY[tally[1], tally[2], tally[3], least(tally[4], n), coalesce(tally[5], n - 1), 1];
-    ELSE
-        tally := ARRAY[tally[1], tally[2] + 1, tally[3] + octet_length(line), least(tally[4], n), greatest(tally[5], n), 0];
-        line := set_config('flux.rows', concat_ws(',', rows, line), true);
-    END IF;
-    line := set_config('flux.tally', tally::text, true);
-END $$;
-
--- At the end of a statement whose rows were captured one by one: say what is pending. Rows beyond the cap are counted where they were written.
+-- At the end of a statement whose rows were captured one by one: say how many there were past the first that could not be announced.
 CREATE FUNCTION flux.announce() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     ctx text := current_setting('flux.ctx', true);
-    heard text := current_setting('flux.tally', true);
-    rows text;
-    tally bigint[];
-    left_out bigint := 0;
+    h record;
     first_n bigint;
     last_n bigint;
+    left_out bigint;
 BEGIN
-    IF coalesce(ctx, '') = '' OR coalesce(heard, '') = '' THEN
+    IF coalesce(ctx, '') = '' AND session_user <> 'flux_app' THEN
         RETURN NULL;
     END IF;
-    tally := flux.tally();
-    rows := coalesce(current_setting('flux.rows', true), '');
-    IF tally[6] = 1 THEN
-        SELECT count(*), max(m.n) INTO left_out, last_n
-        FROM flux.home_of(ctx) h
-        JOIN flux.mutations m ON m.request_id = h.request AND m.day = h.on_day
-        WHERE m.n > tally[5] AND m.xid = pg_current_xact_id();
-    END IF;
-    IF rows = '' AND left_out = 0 THEN
+    BEGIN
+        first_n := currval('flux.unsaid');
+    EXCEPTION WHEN object_not_in_prerequisite_state THEN
+        RETURN NULL;  -- nothing was captured in this session
+    END;
+    IF first_n = 0 THEN
         RETURN NULL;
     END IF;
-    first_n := coalesce(tally[4], tally[5]);
-    last_n := greatest(last_n, tally[5]);
-    IF current_setting('transaction_isolation') = 'read committed' THEN
-        RAISE INFO 'flux:{"r":"%","a":[%],"cut":%,"lo":%,"hi":%,"snap":"%"}', left(ctx, 32), rows, left_out, first_n, last_n,
-            pg_current_snapshot();
-    ELSE
-        RAISE INFO 'flux:{"r":"%","a":[%],"cut":%,"lo":%,"hi":%}', left(ctx, 32), rows, left_out, first_n, last_n;
+    SELECT * INTO h FROM flux.home_of(ctx);
+    SELECT count(*), max(m.n) INTO left_out, last_n FROM flux.mutations m
+    WHERE m.request_id = h.request AND m.day = h.on_day AND m.n >= first_n AND m.xid = pg_current_xact_id();
+    PERFORM setval('flux.unsaid', 0);
+    IF left_out > 0 THEN
+        RAISE INFO 'flux:%{"r":"%","a":[],"cut":%,"lo":%,"hi":% %', flux.voice(), h.request, left_out, first_n, last_n,
+            CASE current_setting('transaction_isolation') WHEN 'read committed' THEN ',"snap":"' || pg_current_snapshot() || '"}'
+            ELSE '}' END;
     END IF;
-    heard := set_config('flux.rows', '', true);
-    heard := set_config('flux.tally', ARRAY[tally[1], tally[2], tally[3], NULL, last_n, tally[6]]::text, true);
     RETURN NULL;
 END $$;
 
@@ -757,7 +745,7 @@ BEGIN
             END;
         END LOOP;
     END LOOP;
-    IF h.origin = 'flux' AND many > 0 THEN
+    IF h.origin <> 'outside' AND many > 0 THEN
         SELECT string_agg(line, ',' ORDER BY n), many - count(*) INTO said, wrote
         FROM (SELECT n, line, sum(octet_length(line)) OVER (ORDER BY n) AS total
               FROM (SELECT m.n, flux.announced(m.n, m.schema_name, m.table_name, m.op, m.key, m.before, m.after) AS line
@@ -765,7 +753,7 @@ BEGIN
                     WHERE m.request_id = h.request AND m.day = h.on_day AND m.n > first_n AND m.xid = pg_current_xact_id()
                     ORDER BY m.n LIMIT 32) AS candidates) AS counted
         WHERE total <= 65536;
-        RAISE INFO 'flux:{"r":"%","a":[%],"cut":%,"lo":%,"hi":% %', h.request, coalesce(said, ''), wrote, first_n, currval('flux.mutation_order'),
+        RAISE INFO 'flux:%{"r":"%","a":[%],"cut":%,"lo":%,"hi":% %', flux.voice(), h.request, coalesce(said, ''), wrote, first_n, currval('flux.mutation_order'),
             CASE current_setting('transaction_isolation') WHEN 'read committed' THEN ',"snap":"' || pg_current_snapshot() || '"}'
             ELSE '}' END;
     END IF;

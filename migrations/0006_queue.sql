@@ -93,28 +93,36 @@ BEGIN
 END $$;
 
 -- What a function's own transaction pushes with: `SELECT id, duplicate FROM flux.push_job(name, payload, delay_ms, idempotency_key,
--- max_attempts, pushed_seq, traceparent, sealed)`. The pushing execution is taken from the transaction's context (flux.ctx,
--- `<request_id>|<day>`), never from an argument. The job exists exactly if the transaction commits.
+-- max_attempts, pushed_seq, traceparent, sealed, voice)`. The pushing execution is the one that the session was entered for, never an argument. The
+-- session's voice, which no SQL of a function can read, keeps functions from calling this themselves: they would choose whose trace the
+-- job is in. The job exists exactly if the transaction commits.
 CREATE FUNCTION flux.push_job(
     job_name text, payload bytea, delay_ms bigint DEFAULT NULL, idempotency_key text DEFAULT NULL,
     max_attempts integer DEFAULT NULL, pushed_seq integer DEFAULT NULL, traceparent text DEFAULT NULL,
-    sealed bytea DEFAULT NULL,
+    sealed bytea DEFAULT NULL, voice bigint DEFAULT NULL,
     OUT id text, OUT duplicate boolean
 )
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT e.id, e.duplicate
-    FROM flux.enqueue($1, $2, $3, $4, $5,
-                      substring(split_part(nullif(current_setting('flux.ctx', true), ''), '|', 1) from '^[0-9a-f]{32}$'),
-                      $6, $7, $8) AS e
-$$;
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    pusher text := substring(split_part(nullif(current_setting('flux.ctx', true), ''), '|', 1) from '^[0-9a-f]{32}$');
+BEGIN
+    IF session_user = 'flux_app' THEN
+        pusher := (SELECT e.request_id FROM flux.entered() e);
+        IF push_job.voice IS DISTINCT FROM currval('flux.voice') THEN
+            RAISE insufficient_privilege USING MESSAGE = 'flux.push_job is Flux''s own: push with queue.push.';
+        END IF;
+    END IF;
+    SELECT e.id, e.duplicate INTO push_job.id, push_job.duplicate
+    FROM flux.enqueue($1, $2, $3, $4, $5, pusher, $6, $7, $8) AS e;
+END $$;
 
 REVOKE ALL ON FUNCTION flux.enqueue(text, bytea, bigint, text, integer, text, integer, text, bytea) FROM PUBLIC;
-REVOKE ALL ON FUNCTION flux.push_job(text, bytea, bigint, text, integer, integer, text, bytea) FROM PUBLIC;
+REVOKE ALL ON FUNCTION flux.push_job(text, bytea, bigint, text, integer, integer, text, bytea, bigint) FROM PUBLIC;
 
 -- The role may be made later than this migration runs: flux.data.install grants the same again whenever it installs capture.
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'flux_app') THEN
-        GRANT EXECUTE ON FUNCTION flux.push_job(text, bytea, bigint, text, integer, integer, text, bytea) TO flux_app;
+        GRANT EXECUTE ON FUNCTION flux.push_job(text, bytea, bigint, text, integer, integer, text, bytea, bigint) TO flux_app;
     END IF;
 END $$;

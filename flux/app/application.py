@@ -275,6 +275,7 @@ class Application:
             session=self.database.session(
                 execution.request_id,
                 execution.day,
+                function=execution.arrival.function or "",
                 deadline=deadline,
                 now_ns=execution.now,
                 conceal=self._payloads.conceal,

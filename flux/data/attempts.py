@@ -27,31 +27,28 @@ class _Row(msgspec.Struct, array_like=True):
     at_us: int
 
 
-class _Mark(msgspec.Struct):
+class _End(msgspec.Struct):
     xid: int | None = None
     snap: str | None = None
 
 
 class _Announcement(msgspec.Struct):
     a: list[_Row] = []
-    r: str | None = None
     cut: int = 0
     lo: int | None = None
     hi: int | None = None
     snap: str | None = None
-    begin: _Mark | None = None
-    end: _Mark | None = None
+    end: _End | None = None
 
 
 class Summary(msgspec.Struct):
-    """What a call's announcements come to. `request_id` is the execution that the rows were captured for."""
+    """What a call's announcements come to."""
 
     attempts: list[Attempt] = []
     first_n: int | None = None
     last_n: int | None = None
     xid: int | None = None
     snapshot: str | None = None
-    request_id: str | None = None
 
 
 NOTHING = Summary()
@@ -64,25 +61,25 @@ def summarise(messages: Sequence[str], seq: int | None) -> Summary:
     announced with.
 
     Args:
-        messages: INFO messages that begin with MARK.
+        messages: JSON of the INFO messages that begin with MARK and the session's voice, which no
+            function knows.
         seq: the host call's number, for its attempts; None outside a function.
     """
     if not messages:
         return NOTHING
     total = Summary(attempts=[])
     for message in messages:
-        said = _read(message[len(MARK) :].encode())
+        said = _read(message.encode())
         rows = [_attempt(row, seq) for row in said.a]
         if rows:
-            rows[-1].cut = said.cut
             total.xid = rows[-1].xid
         total.attempts += rows
+        if total.attempts:
+            total.attempts[-1].cut += said.cut
         total.first_n = _least(total.first_n, said.lo)
         total.last_n = _greatest(total.last_n, said.hi)
-        total.request_id = said.r or total.request_id
-        mark = said.begin or said.end
-        total.snapshot = total.snapshot or said.snap or (mark.snap if mark else None)
-        total.xid = total.xid or (mark.xid if mark else None)
+        total.snapshot = total.snapshot or said.snap or (said.end.snap if said.end else None)
+        total.xid = total.xid or (said.end.xid if said.end else None)
     return total
 
 

@@ -15,7 +15,15 @@ from flux.data.session import Session
 from flux.recorder.job_payloads import Conceal, in_the_open
 
 _PLAIN_SETTINGS = {"TimeZone": "UTC", "DateStyle": "ISO, MDY"}
-_SETTINGS = {**_PLAIN_SETTINGS, "IntervalStyle": "postgres", "extra_float_digits": "1"}
+_SETTINGS = {
+    **_PLAIN_SETTINGS,
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "default_transaction_read_only": "off",
+    "row_security": "on",
+    "standard_conforming_strings": "on",
+}
+"""What functions' sessions begin with, and are reset to, whatever the database or the role has been given."""
 
 
 class Source(Protocol):
@@ -26,6 +34,14 @@ class Source(Protocol):
         """Keyword arguments for asyncpg.connect as the role that functions run as."""
         ...
 
+    async def session_token(self) -> bytes:
+        """What opens `flux.enter()`."""
+        ...
+
+    async def heal_app_role(self) -> None:
+        """Take off what somebody gave that role: settings, another password."""
+        ...
+
 
 class UserDatabase:
     """Functions' way to Postgres: sessions over its `pool`.
@@ -34,8 +50,9 @@ class UserDatabase:
     in flight are lost, as `connection_failure`.
     """
 
-    def __init__(self, pool: Pool, *, pooled: bool) -> None:
+    def __init__(self, pool: Pool, token: bytes, *, pooled: bool) -> None:
         self.pool = pool
+        self._token = token
         self._pooled = pooled
 
     @classmethod
@@ -68,15 +85,16 @@ class UserDatabase:
         }
         arguments["statement_cache_size"] = 0 if pooled else 256
         arguments["max_cached_statement_lifetime"] = 0
-        pool = Pool(arguments, size=size, prefixes=not pooled)
+        pool = Pool(arguments, size=size, prefixes=not pooled, heal=store.heal_app_role)
         pool.release(await pool.acquire(None))
-        return cls(pool, pooled=pooled)
+        return cls(pool, await store.session_token(), pooled=pooled)
 
     def session(
         self,
         request_id: str,
         day: str,
         *,
+        function: str = "",
         deadline: float | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         conceal: Conceal = in_the_open,
@@ -86,6 +104,7 @@ class UserDatabase:
         Args:
             request_id: 32 hex digits.
             day: YYYY-MM-DD, UTC.
+            function: whose it is.
             deadline: on the event loop's clock: until when its calls may wait for a connection.
             now_ns: the execution's clock.
             conceal: what is stored of a job's payload and idempotency key.
@@ -94,6 +113,8 @@ class UserDatabase:
             self.pool,
             request_id,
             day,
+            token=self._token,
+            function=function,
             pooled=self._pooled,
             deadline=deadline,
             now_ns=now_ns,

@@ -307,7 +307,7 @@ def _execute_around(original: Any, name: str) -> _Method:
     async def execute(self: Any, query: str, *args: Any, **more: Any) -> Any:
         if args or _ours(self) or not is_instrumentation_enabled():
             return await original(self, query, *args, **more)
-        keyword, kind, _ = classify(query)
+        keyword, kind = classify(query)
         if query == self._reset_query or kind is Kind.SAVEPOINT:
             with suppress_instrumentation():
                 return await original(self, query, **more)

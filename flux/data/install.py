@@ -6,18 +6,18 @@ migration 0002; this module decides the order, keeps processes apart and collect
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from typing import Any
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+from flux.store import locks
 from flux.store.sql import Queries
-
-LOCK = 0x666C7578_63617074
-"""Key of the advisory lock that installations are done under: `fluxcapt` in ASCII."""
 
 _Q = Queries("flux.data")
 _EVENT_TRIGGERS = {"flux_ddl", "flux_rewrite", "flux_drop"}
@@ -84,25 +84,29 @@ async def install(connection: Connection) -> Installation:
     Args:
         connection: of the owner, in no transaction; the migrations are applied.
     """
-    async with _alone(connection):
+
+    async def close() -> None:
         await connection.execute(_Q.adopt_cluster)
         await connection.execute(_Q.close_flux)
-        event_triggers = await _event_triggers(connection)
-        installed: list[str] = []
-        uncaptured: list[Uncaptured] = []
-        for row in await connection.fetch(_Q.tables):
-            name = f"{row['schema_name']}.{row['table_name']}"
-            if reason := _never(row):
-                uncaptured.append(Uncaptured(row["schema_name"], row["table_name"], reason, lasting=True))
-                continue
-            try:
-                if await connection.fetchval(_Q.capture_table, row["relation"]):
-                    installed.append(name)
-            except asyncpg.PostgresError as error:
-                uncaptured.append(Uncaptured(row["schema_name"], row["table_name"], str(error)))
-        await connection.execute(_Q.note_schema, "install")
-        await connection.execute(_Q.complete_truncations)
-        return Installation(installed, uncaptured, event_triggers, await _grants(connection))
+
+    await _alone(connection, close)
+    event_triggers = await _alone(connection, lambda: _event_triggers(connection))
+    installed: list[str] = []
+    uncaptured: list[Uncaptured] = []
+    for row in await connection.fetch(_Q.tables):
+        if reason := _never(row):
+            uncaptured.append(Uncaptured(row["schema_name"], row["table_name"], reason, lasting=True))
+            continue
+        put_up = partial(connection.fetchval, _Q.capture_table, row["relation"])
+        try:
+            if await _alone(connection, put_up):
+                installed.append(f"{row['schema_name']}.{row['table_name']}")
+        except asyncpg.PostgresError as error:
+            uncaptured.append(Uncaptured(row["schema_name"], row["table_name"], str(error)))
+    await _alone(connection, partial(connection.execute, _Q.note_schema, "install"))
+    await _alone(connection, partial(connection.execute, _Q.complete_truncations))
+    granted = await _alone(connection, lambda: _grants(connection))
+    return Installation(installed, uncaptured, event_triggers, granted)
 
 
 async def status(connection: Connection) -> Status:
@@ -129,13 +133,8 @@ async def status(connection: Connection) -> Status:
     )
 
 
-@asynccontextmanager
-async def _alone(connection: Connection) -> AsyncIterator[None]:
-    await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
-    try:
-        yield
-    finally:
-        await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
+async def _alone(connection: Connection, work: Callable[[], Awaitable[Any]]) -> Any:
+    return await locks.alone(connection, "gate", "putting up capture", work)
 
 
 def _never(row: asyncpg.Record) -> str | None:
@@ -166,10 +165,15 @@ async def _grants(connection: Connection) -> bool:
     if not await connection.fetchval(_Q.has_app_role):
         return False
     await connection.execute(_Q.open_flux)
+    with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
+        # Only a superuser may; `doctor` says where nobody has.
+        async with connection.transaction():
+            await connection.execute(_Q.close_catalog)
     granted = True
     for row in await connection.fetch(_Q.user_schemas):
         try:
-            await connection.execute(_Q.grant_schema, row["name"])
+            async with connection.transaction():
+                await connection.execute(_Q.grant_schema, row["name"])
         except asyncpg.InsufficientPrivilegeError:
             granted = False
     return granted

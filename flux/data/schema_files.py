@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,8 @@ import asyncpg
 from flux.data.install import Connection, install
 from flux.data.schema import SchemaFile, Statement, Stream, read, statements
 from flux.errors import StoreError
+from flux.store import locks
 from flux.store.sql import Queries
-
-LOCK = 0x666C7578_73636865
-"""Key of the advisory lock that schema files are applied under: `fluxsche` in ASCII."""
 
 _Q = Queries("flux.data")
 _IGNORED = ("\\restrict", "\\unrestrict")
@@ -104,8 +103,6 @@ async def apply(
     """
     applied: list[str] = []
     doing = doing or _nobody
-    doing("another process that applies schema files")
-    await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
     try:
         pending = (await plan(connection, schema_dir)).pending
         if pending:
@@ -113,10 +110,11 @@ async def apply(
             # The event triggers first: rows that a file puts into the tables it makes are changes, too.
             await install(connection)
         for file in pending:
-            await _apply_file(connection, file, doing)
-            applied.append(file.name)
+            doing("another process that applies schema files")
+            work = partial(_apply_file, connection, file, doing)
+            if await locks.alone(connection, "schema_files", f"applying schema/{file.name}", work):
+                applied.append(file.name)
     finally:
-        await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
         if applied:
             doing("putting up capture")
             await install(connection)
@@ -127,9 +125,10 @@ def _nobody(doing: str) -> None:
     """Is told nothing."""
 
 
-async def _apply_file(connection: Connection, file: SchemaFile, doing: Callable[[str], None]) -> None:
-    transaction = connection.transaction()
-    await transaction.start()
+async def _apply_file(connection: Connection, file: SchemaFile, doing: Callable[[str], None]) -> bool:
+    """Apply a file in the transaction that is open. False: another process has done so meanwhile."""
+    if file.name in {row["name"] for row in await connection.fetch(_Q.applied_files)}:
+        return False
     statement = Statement("", 1)
     try:
         for statement in statements(file.text):
@@ -143,13 +142,13 @@ async def _apply_file(connection: Connection, file: SchemaFile, doing: Callable[
         statement = Statement("", statement.line)
         await connection.execute(_SETTINGS)
         await connection.execute(_Q.keep_file, file.name, file.sha256, file.text)
-        await transaction.commit()
-    except BaseException as error:
-        if connection.is_in_transaction():
-            await transaction.rollback()
-        if isinstance(error, asyncpg.PostgresError):
-            raise _failure(file, statement, error) from error
-        raise
+        # What COMMIT would refuse is told with the file's name.
+        await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    except asyncpg.LockNotAvailableError:
+        raise  # the whole file, again
+    except asyncpg.PostgresError as error:
+        raise _failure(file, statement, error) from error
+    return True
 
 
 async def _run(connection: Connection, file: SchemaFile, statement: Statement) -> None:

@@ -1,15 +1,12 @@
 """What one execution does with the user's database: the db.* host calls, and queue.push inside a transaction.
 
-Made by flux.data.database for each execution, held by its host (flux.host.live). Autocommit calls each take
-a connection for
-as long as they run, so concurrent ones run beside each other; the calls of a transaction run on its
-connection one by one, in
-the order they came.
+Made by flux.data.database for each execution, held by its host (flux.host.live). Autocommit calls each take a
+connection for as long as they run, so concurrent ones run beside each other; the calls of a transaction
+run on its connection one by one, in the order they came.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,12 +16,13 @@ import msgspec
 import orjson
 from opentelemetry.propagate import inject
 
-from flux.data import builder, context, values
+from flux.data import builder, values
 from flux.data.attempts import Summary, summarise
-from flux.data.connection import Answer, Connection, never_sent
+from flux.data.connection import Answer, Connection, must_be_alone, never_sent
+from flux.data.context import Credential
 from flux.data.errors import DATABASE_ERRORS, Refused, call_error
 from flux.data.pool import Pool
-from flux.data.statements import Kind, Residue, classify
+from flux.data.statements import Kind, classify
 from flux.data.transaction import Transaction, checked_isolation
 from flux.record import arguments, half_pairs, ops
 from flux.record.call import HostCall, Outcome
@@ -33,8 +31,23 @@ from flux.recorder.job_payloads import Conceal, in_the_open
 from flux.store.sql import Queries
 
 _Q = Queries("flux.data")
-_log = logging.getLogger(__name__)
 _EMPTY = b"{}"
+
+
+class _Statement(msgspec.Struct, frozen=True):
+    """A statement of the function's.
+
+    Attributes:
+        text, params: SQL with $1, $2..., and what values.parameter made of their values.
+        kind: how it is run.
+        operation, table: for its span: INSERT..., and the table where it is known.
+    """
+
+    text: str
+    params: Sequence[Any]
+    kind: Kind
+    operation: str
+    table: str | None
 
 
 class Session:
@@ -44,6 +57,8 @@ class Session:
         pool: connections.
         request_id: the execution's id, 32 hex digits; its rows are captured under it.
         day: the execution's UTC day, YYYY-MM-DD.
+        token: what opens `flux.enter()`.
+        function: whose execution it is; the pool's connections are shared among functions.
         pooled: True behind a transaction pooler: every statement inside BEGIN and COMMIT.
         deadline: on the event loop's clock, until when a call may wait for a connection.
         now_ns: the wall clock.
@@ -56,6 +71,8 @@ class Session:
         request_id: str,
         day: str,
         *,
+        token: bytes,
+        function: str = "",
         pooled: bool = False,
         deadline: float | None = None,
         now_ns: Callable[[], int] = time.time_ns,
@@ -68,20 +85,18 @@ class Session:
         self._deadline = deadline
         self._now_ns = now_ns
         self._conceal = conceal
-        self._prefixed: bytes | None = None
+        self._function = function
+        self._token = token
+        self._known: Credential | None = None
         self._transactions: dict[int, Transaction] = {}
         self._closed = False
 
     @property
-    def _context(self) -> str:
-        return context.context(self._request_id, self._day)
-
-    @property
-    def _prefix(self) -> bytes:
-        prefix = self._prefixed
-        if prefix is None:
-            prefix = self._prefixed = context.prefix(self._context)
-        return prefix
+    def _credential(self) -> Credential:
+        known = self._known
+        if known is None:
+            known = self._known = Credential(self._token, self._request_id, self._day)
+        return known
 
     async def perform(self, call: HostCall) -> Outcome:
         """Do a db.* call, or queue.push with `tx`.
@@ -122,7 +137,7 @@ class Session:
             case ops.DB_QUERY:
                 query = builder.build(call.arguments)
                 return await self._statement(
-                    call, query.text, query.params, Kind.PLAIN, Residue.NONE, query.operation, query.table
+                    call, _Statement(query.text, query.params, Kind.PLAIN, query.operation, query.table)
                 )
             case ops.DB_SQL:
                 return await self._sql(call)
@@ -139,7 +154,7 @@ class Session:
 
     async def _sql(self, call: HostCall) -> Outcome:
         sql = asked(call, arguments.Sql)
-        keyword, kind, residue = classify(sql.text)
+        keyword, kind = classify(sql.text)
         if kind is Kind.CONTROL:
             raise Refused(
                 "invalid_transaction_state",
@@ -152,99 +167,131 @@ class Session:
                 "feature_not_supported", "db.sql can't run COPY: it has no stream to copy from or to."
             )
         params = [values.parameter(raw) for raw in sql.params]
-        return await self._statement(call, sql.text, params, kind, residue, keyword, None)
+        return await self._statement(call, _Statement(sql.text, params, kind, keyword, None))
 
-    async def _statement(
-        self,
-        call: HostCall,
-        text: str,
-        params: Sequence[Any],
-        kind: Kind,
-        residue: Residue,
-        operation: str,
-        table: str | None,
-    ) -> Outcome:
+    async def _statement(self, call: HostCall, statement: _Statement) -> Outcome:
         if call.tx is not None:
             transaction = self._find(call)
             async with transaction.lock:
                 self._check_open(transaction, call)
-                connection = transaction.connection
-                connection.residue = max(connection.residue, residue)
-                answer = await transaction.run(text, params, operation=operation, collection=table)
-                summary = self._summary(connection, call)
+                answer = await transaction.run(
+                    statement.text,
+                    statement.params,
+                    operation=statement.operation,
+                    collection=statement.table,
+                )
+                summary = summarise(transaction.connection.announced, call.seq)
                 transaction.xid = summary.xid or transaction.xid
             return self._outcome(call, answer, summary)
-        connection = await self._pool.acquire(self._deadline)
+        connection = await self._acquire()
         try:
-            connection.residue = max(connection.residue, residue)
-            if self._pooled or kind is Kind.ALONE:
-                answer, summary = await self._wrapped(connection, call, text, params, kind, operation, table)
+            if self._pooled:
+                answer, said = await self._pooled_statement(connection, statement)
             else:
-                answer = await connection.run(
-                    text,
-                    params,
-                    prefix=self._prefix if operation else None,
-                    operation=operation,
-                    collection=table,
-                )
-                summary = self._summary(connection, call)
+                answer, said = await self._autocommit(connection, statement)
         finally:
-            self._pool.release(connection)
+            self._pool.release(connection, self._function)
         if answer.unsent:
-            return await self._statement(call, text, params, kind, residue, operation, table)
-        return self._outcome(call, answer, summary)
+            return await self._statement(call, statement)
+        return self._outcome(call, answer, summarise(said, call.seq))
 
-    async def _wrapped(
-        self,
-        connection: Connection,
-        call: HostCall,
-        text: str,
-        params: Sequence[Any],
-        kind: Kind,
-        operation: str,
-        table: str | None,
-    ) -> tuple[Answer, Summary]:
-        """A statement whose context takes round trips of its own: behind a pooler, or one that must stand
+    async def _acquire(self) -> Connection:
+        """A connection, the execution's day made ready."""
+        connection = await self._pool.acquire(self._deadline, self._function)
+        if self._day not in self._pool.days:
+            try:
+                await connection.open_day(self._credential)
+            except BaseException:
+                self._pool.release(connection, self._function)
+                raise
+            self._pool.days.add(self._day)
+        return connection
+
+    async def _autocommit(self, connection: Connection, statement: _Statement) -> tuple[Answer, list[str]]:
+        """A statement that is a transaction of its own; entered in the same round trip, if it can't be
         alone."""
-        alone = kind is Kind.ALONE and not self._pooled  # a pooler would keep the setting for the next client
-        if alone:
-            connection.residue = max(connection.residue, Residue.SETTINGS)
-            await connection.control(context.set_session(self._context))
-        else:
-            await connection.control(f"BEGIN; {context.set_local(self._context)}")
-        answer = await connection.run(text, params, prefix=None, operation=operation, collection=table)
-        said = connection.announced
+        credential = self._credential
+        alone = statement.kind is Kind.ALONE
         if not alone:
-            if answer.failure is None:
-                await connection.control("COMMIT")
+            connection.listen_to(credential)
+            prefix = credential.prefix(connection.gate) if statement.operation else None
+            answer = await self._run(connection, statement, prefix)
+            alone = answer.failure is not None and must_be_alone(answer.failure)
+        if alone:
+            await connection.enter(credential)
+            answer = await self._run(connection, statement, None)
+        said = connection.announced
+        if not connection.is_closed() and connection.is_in_transaction():
+            # Not to be left to the reset: what is told here must be so.
+            await connection.control("ROLLBACK")
+            answer = Answer(
+                failure=Refused(
+                    "invalid_transaction_state",
+                    "The statement began a transaction, which was rolled back: db.transaction begins one.",
+                )
+            )
+        return answer, said
+
+    async def _pooled_statement(
+        self, connection: Connection, statement: _Statement
+    ) -> tuple[Answer, list[str]]:
+        """The same behind a transaction pooler, where a session is another one outside the transaction."""
+        await connection.control("BEGIN READ WRITE")
+        await connection.enter(self._credential)
+        answer = await self._run(connection, statement, None)
+        said = connection.announced
+        if not connection.is_closed():
+            inside = connection.is_in_transaction()
+            if answer.failure is None and inside:
+                await connection.control(f"SELECT flux.leave(); COMMIT; {connection.resetting()}")
                 said = said + connection.announced
-            elif not connection.is_closed():
-                await connection.control("ROLLBACK")
-        return answer, self._checked(summarise(said, call.seq), call)
+            elif answer.failure is None:
+                answer = Answer(
+                    failure=Refused("invalid_transaction_state", "The statement ended its transaction.")
+                )
+            else:
+                await connection.control(f"ROLLBACK; {connection.resetting()}")
+        return answer, said
+
+    async def _run(self, connection: Connection, statement: _Statement, prefix: bytes | None) -> Answer:
+        return await connection.run(
+            statement.text,
+            statement.params,
+            prefix=prefix,
+            operation=statement.operation,
+            collection=statement.table,
+        )
 
     async def _begin(self, call: HostCall) -> Outcome:
         begin = asked(call, arguments.Begin)
         isolation = checked_isolation(begin.isolation)
         if call.n in self._transactions:
             raise Refused("active_sql_transaction", f"Transaction {call.n} has been opened already.")
-        connection = await self._pool.acquire(self._deadline)
+        connection = await self._acquire()
         if self._closed:
-            self._pool.release(connection)
+            self._pool.release(connection, self._function)
             raise Refused(
                 "connection_does_not_exist", "The execution is over: its database session is closed."
             )
-        transaction = Transaction(self._pool, connection, isolation)
+        transaction = Transaction(
+            self._pool,
+            connection,
+            self._function,
+            isolation=isolation,
+            readonly=begin.readonly is True,
+            pooled=self._pooled,
+        )
         self._transactions[call.n] = transaction
         try:
             async with transaction.lock:
-                said = await transaction.begin(isolation, begin.readonly is True, self._context)
-        except asyncpg.InternalClientError as error:
-            if not never_sent(error):
+                snapshot = await transaction.begin(self._credential)
+        except (asyncpg.InternalClientError, asyncpg.InvalidSQLStatementNameError) as error:
+            if isinstance(error, asyncpg.InternalClientError) and not never_sent(error):
                 raise
             connection.terminate()
             del self._transactions[call.n]
             return await self._begin(call)
-        return self._done(call, _EMPTY, summarise(said, call.seq))
+        return self._done(call, _EMPTY, Summary(snapshot=snapshot))
 
     async def _commit(self, call: HostCall) -> Outcome:
         transaction = self._find(call)
@@ -286,6 +333,7 @@ class Session:
             call.seq if call.seq >= 0 else None,
             carrier.get("traceparent"),
             stored.sealed,
+            self._credential.arguments[-1],
         )
         transaction = self._find(call)
         async with transaction.lock:
@@ -313,20 +361,6 @@ class Session:
                 transaction.ended, "its outcome is unknown"
             )
             raise Refused("no_active_sql_transaction", f"{call.op}: transaction {call.tx} is over: {how}.")
-
-    def _summary(self, connection: Connection, call: HostCall) -> Summary:
-        return self._checked(summarise(connection.announced, call.seq), call)
-
-    def _checked(self, summary: Summary, call: HostCall) -> Summary:
-        if summary.request_id is not None and summary.request_id != self._request_id:
-            _log.warning(
-                "execution %s changed flux.ctx in %s %d: its rows were captured for %s",
-                self._request_id,
-                call.op,
-                call.n,
-                summary.request_id,
-            )
-        return summary
 
     def _outcome(self, call: HostCall, answer: Answer, summary: Summary) -> Outcome:
         if answer.failure is not None:

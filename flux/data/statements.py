@@ -1,7 +1,9 @@
-"""What kind of SQL statement a function sends, so that the session knows how to run it.
+"""What kind of SQL statement a function sends, told by its first words, so that the session knows how to
+run it.
 
-The first words tell. Postgres does the parsing; this only has to recognise statements that need
-another way (or none) and those after which a connection may carry something over to its next user.
+Postgres does the parsing; this recognises statements that need another way, and those that are refused
+with a better word than Postgres has. Nothing is safe because of it: what a statement did to its
+transaction is read from the protocol, and what it left on its connection is removed whatever it was.
 """
 
 from __future__ import annotations
@@ -10,27 +12,10 @@ import enum
 import re
 from functools import lru_cache
 
-_SPACE = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|;)+")
+# As Postgres' own lexer: its white space, a comment that ends at either kind of line end.
+_SPACE = re.compile(r"(?:[ \t\n\r\f\v]+|--[^\n\r]*|;)+")
 _WORD = re.compile(r"[A-Za-z_]+")
-_SECOND = frozenset({"rollback", "abort", "set", "create", "drop", "alter", "reindex", "prepare"})
-_DML = frozenset(
-    {"select", "insert", "update", "delete", "with", "merge", "values", "table", "explain", "show"}
-)
-_CLEAN = _DML | {
-    "truncate",
-    "comment",
-    "analyze",
-    "grant",
-    "revoke",
-    "refresh",
-    "savepoint",
-    "release",
-    "notify",
-}
-_LEAVES = re.compile(
-    r"set_config|advisory_(?:un)?lock|\btemp(?:orary)?\b|pg_temp|dblink|\blo_|setseed|\blisten\b|setval",
-    re.IGNORECASE,
-)
+_SECOND = frozenset({"rollback", "abort", "create", "drop", "alter", "prepare"})
 _CONTROL = frozenset({"begin", "start", "commit", "end", "abort"})
 _ALONE = {
     "vacuum": frozenset({""}),
@@ -42,7 +27,6 @@ _ALONE = {
     "reindex": frozenset({""}),
     "alter": frozenset({"system", "database", "table", "type", "subscription"}),
 }
-_FORGET = frozenset({"prepare", "deallocate", "discard", "execute", "load"})
 
 
 class Kind(enum.Enum):
@@ -59,25 +43,11 @@ class Kind(enum.Enum):
     COPY = "copy"
 
 
-class Residue(enum.IntEnum):
-    """What a statement may leave on its connection."""
-
-    NONE = 0
-    SETTINGS = 1
-    """Settings, listens, advisory locks, cursors, temporary tables: one reset query removes them."""
-    STATEMENTS = 2
-    """Prepared statements made or dropped behind the client's back: the connection must be closed."""
-
-
 @lru_cache(maxsize=2048)
-def classify(text: str) -> tuple[str, Kind, Residue]:
-    """The first keyword (upper case), how to run the statement, and what it may leave behind.
-
-    State that a user-defined function changes for the session (set_config with is_local false,
-    session-level advisory locks) can't be seen from its caller's text and is left alone.
-    """
+def classify(text: str) -> tuple[str, Kind]:
+    """The first keyword (upper case), and how to run the statement."""
     first, second = _words(text)
-    return first.upper(), _kind(first, second), _residue(first, second, text)
+    return first.upper(), _kind(first, second)
 
 
 def _kind(first: str, second: str) -> Kind:
@@ -91,16 +61,6 @@ def _kind(first: str, second: str) -> Kind:
     if alone is not None and ("" in alone or second in alone):
         return Kind.ALONE
     return Kind.PLAIN
-
-
-def _residue(first: str, second: str, text: str) -> Residue:
-    if first in _FORGET:
-        return Residue.STATEMENTS
-    if first == "set" and second in {"local", "transaction", "constraints"}:
-        return Residue.NONE
-    if first not in _CLEAN and not (first == "rollback" and second == "to"):
-        return Residue.SETTINGS
-    return Residue.SETTINGS if _LEAVES.search(text) else Residue.NONE
 
 
 def _words(text: str) -> tuple[str, str]:

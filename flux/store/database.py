@@ -27,6 +27,22 @@ from flux.store.untraced import untraced
 OLDEST = 14
 """The oldest major version of Postgres that Flux works with."""
 
+_OWN_SETTINGS = {
+    "default_transaction_read_only": "off",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "search_path": '"$user", public',
+    "row_security": "on",
+    "standard_conforming_strings": "on",
+    "check_function_bodies": "on",
+    "bytea_output": "hex",
+}
+"""What the owner's connections begin with, whatever the database or the role has been given."""
+
 _CONNECT_TIMEOUT = 10.0
 _CLOSE_TIMEOUT = 5.0
 _RENEW_PAUSE = 0.5
@@ -155,6 +171,17 @@ class Store:
                     raise
                 raise asyncpg.ConnectionDoesNotExistError(message) from error
 
+    async def session_token(self) -> bytes:
+        """What opens `flux.enter()` in sessions of `flux_app`."""
+        async with self.internal() as connection:
+            return bytes(await connection.fetchval("SELECT token FROM flux.gate"))
+
+    async def heal_app_role(self) -> None:
+        """Take off `flux_app` what somebody gave it: it may change its own settings and password, and so may
+        the SQL of a function. Does what the owner's rights allow."""
+        async with self.internal() as connection:
+            await roles.heal(connection, self.app_connect_args.get("password") if self.protected else None)
+
     async def _give_back(self, connection: Any) -> None:
         """Return a connection to the pool. One that is lost there is closed; whoever had it need not know."""
         try:
@@ -212,6 +239,8 @@ class Store:
 def _connect_args(config: Config, lease: Lease | None, application_name: str) -> dict[str, Any]:
     address = {"dsn": config.database_url} if lease is None else lease.connect_args
     settings = {"application_name": application_name, "timezone": "UTC"}
+    if config.pooler != "transaction":  # which refuses settings that it doesn't know
+        settings |= _OWN_SETTINGS
     arguments: dict[str, Any] = {
         **address,
         "server_settings": settings,

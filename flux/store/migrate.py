@@ -1,8 +1,8 @@
 """Migrations: brings the `flux` schema of a database to what this version of the code expects.
 
-Files `NNNN_name.sql` are applied in order, each in its own transaction under one advisory lock, and kept
-in flux.migrations by name and sha256. They are append-only: a file that was applied may not change. Called by
-Store.open and by the tests' fixtures; any number of processes may do so at once.
+Files `NNNN_name.sql` are applied in order, each in its own transaction, one process at a time, and kept
+in flux.migrations by name and sha256. They are append-only: a file that was applied may not change.
+Called by Store.open and by the tests' fixtures; any number of processes may do so at once.
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from flux.errors import MigrationError
-
-LOCK = 0x666C7578_6D696772
-"""Key of the advisory lock that migrations are applied under: `fluxmigr` in ASCII."""
+from flux.store import locks
 
 _SETTINGS = """
 SET LOCAL statement_timeout = 0;
-SET LOCAL lock_timeout = 0;
 SET LOCAL idle_in_transaction_session_timeout = 0;
 SET LOCAL check_function_bodies = on;
 SET LOCAL search_path = pg_catalog, pg_temp;
 """
+_ATTEMPTS = 5
 _BOOTSTRAP = """
 CREATE SCHEMA IF NOT EXISTS flux;
 CREATE TABLE IF NOT EXISTS flux.migrations (
@@ -35,7 +33,6 @@ CREATE TABLE IF NOT EXISTS flux.migrations (
     applied_at timestamptz NOT NULL DEFAULT now()
 );
 """
-# Not by to_regclass: after waiting for an advisory lock that may answer from a stale cache.
 _RELATIONS = """
 SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'flux' ORDER BY 1
@@ -106,10 +103,20 @@ async def apply(
 
 
 async def _bootstrap(connection: asyncpg.Connection | PoolConnectionProxy) -> None:
+    """Make the schema and the table that migrations are kept in, beside any number of others who do."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            return await _make_schema(connection)
+        except (asyncpg.DuplicateSchemaError, asyncpg.DuplicateTableError, asyncpg.UniqueViolationError):
+            # IF NOT EXISTS looks before it waits for the other one.
+            if attempt == _ATTEMPTS - 1:
+                raise
+
+
+async def _make_schema(connection: asyncpg.Connection | PoolConnectionProxy) -> None:
     try:
         async with connection.transaction():
             await connection.execute(_SETTINGS)
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
             relations = [row["relname"] for row in await connection.fetch(_RELATIONS)]
             if relations and "migrations" not in relations:
                 raise MigrationError(
@@ -147,21 +154,24 @@ async def _pending(
 async def _apply_next(
     connection: asyncpg.Connection | PoolConnectionProxy, wanted: Sequence[Migration]
 ) -> str | None:
-    async with connection.transaction():
+    async def work() -> str | None:
         await connection.execute(_SETTINGS)
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
         pending = await _pending(connection, wanted)
         if not pending:
             return None
         migration = pending[0]
         try:
             await connection.execute(migration.text)
+        except asyncpg.LockNotAvailableError:
+            raise
         except asyncpg.PostgresError as error:
             raise MigrationError(f"{migration.name}.sql{_line(migration.text, error)}: {error}") from error
         await connection.execute(
             "INSERT INTO flux.migrations (name, sha256) VALUES ($1, $2)", migration.name, migration.sha256
         )
-    return migration.name
+        return migration.name
+
+    return await locks.alone(connection, "migrations", "migrating the database", work)
 
 
 def _line(text: str, error: asyncpg.PostgresError) -> str:

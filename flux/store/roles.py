@@ -6,6 +6,8 @@ to a whole server, so every database there shares it, and with it the password.
 
 from __future__ import annotations
 
+import logging
+
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -17,6 +19,7 @@ APP_ROLE = "flux_app"
 
 _Q = Queries("flux.store")
 _ATTEMPTS = 5
+_log = logging.getLogger(__name__)
 
 
 def app_password(master_key: bytes) -> str:
@@ -65,3 +68,22 @@ async def _ensure(connection: asyncpg.Connection | PoolConnectionProxy, password
     if password is not None:
         await connection.execute(await connection.fetchval(_Q.set_app_password, password))
     return True
+
+
+async def heal(connection: asyncpg.Connection | PoolConnectionProxy, password: str | None) -> None:
+    """Take every setting off `flux_app`, in this database and in all, and set its password again.
+
+    Settings that functions should have belong to the database (ALTER DATABASE): those of the role are
+    anybody's who can run SQL as a function.
+
+    Args:
+        connection: of the owner.
+        password: to set; None leaves it as it is.
+    """
+    for statement in await connection.fetchval(_Q.role_settings_off):
+        try:
+            await connection.execute(statement)
+        except asyncpg.InsufficientPrivilegeError as error:
+            _log.warning("flux_app keeps its settings: %s", error)
+    if password is not None:
+        await ensure_app_role(connection, password)

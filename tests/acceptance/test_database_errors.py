@@ -27,6 +27,8 @@ CREATE TABLE meetings (key text);
 INSERT INTO accounts SELECT n, 'owner ' || n, 10 FROM generate_series(1, 9) n;
 CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
 $$BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(30); RETURN NULL; END$$;
+CREATE FUNCTION end_me() RETURNS boolean LANGUAGE sql SECURITY DEFINER AS
+$$SELECT pg_terminate_backend(pg_backend_pid())$$;
 CREATE CONSTRAINT TRIGGER die AFTER INSERT ON fatal DEFERRABLE INITIALLY DEFERRED
 FOR EACH ROW EXECUTE FUNCTION die();
 """
@@ -154,7 +156,7 @@ CASES = {
         ("lock",),
     ),
     "terminated": Case(
-        [("select pg_terminate_backend(pg_backend_pid()) where $1", [True])],
+        [("select end_me() where $1", [True])],
         "connection_failure",
         "08006",
         {},

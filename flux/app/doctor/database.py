@@ -10,6 +10,7 @@ from flux.app.doctor.words import counted, duration, some
 from flux.app.watch import Q
 from flux.config import Config
 from flux.data import install, schema_files
+from flux.store import locks
 from flux.store.database import Store
 
 OWN_CONNECTIONS = 12
@@ -19,6 +20,8 @@ SKEWED, WRONG = 1.0, 30.0
 LATE = 60.0
 """Seconds that a due job may wait while somebody serves."""
 FEW_DAYS = 3
+LONG = 60.0
+"""Seconds that a session may hold locks before it is named."""
 
 _DANGERS = {
     ("fsync", "off"): "a crash of the machine can destroy the whole database",
@@ -51,7 +54,7 @@ async def _settings(config: Config, store: Store) -> Check:
         overrides = await connection.fetch(Q.overrides)
         nodes = max(1, len(await connection.fetch(Q.nodes, watch.SILENT)))
     bad = [f"{name} = {value}: {why}" for (name, value), why in _DANGERS.items() if found.get(name) == value]
-    bad += [f"{row['setting']} for {row['role']}" for row in overrides]
+    bad += [f"{row['setting']} for {row['role']}" for row in overrides if row["dangerous"]]
     if bad:
         hint = (
             "Switch it on: ALTER SYSTEM RESET …; SELECT pg_reload_conf(); (of a role: ALTER ROLE … RESET …)"
@@ -65,7 +68,10 @@ async def _settings(config: Config, store: Store) -> Check:
     if found.get("autovacuum") == "off":
         hint = "Switch it on: ALTER SYSTEM RESET autovacuum; SELECT pg_reload_conf();"
         return warning("settings", "autovacuum = off: flux.jobs and the indexes grow without end", hint)
+    given = [f"{row['setting']} for {row['role']}" for row in overrides]
     detail = "fsync, full_page_writes and synchronous_commit are on"
+    if given:
+        detail += f"; set for this database or its roles: {some(given)} (taken off by ALTER … RESET …)"
     if shown := _logged(found):
         detail += f"; Postgres' own log shows what functions ask of it, values too: {', '.join(shown)}"
     return fine("settings", detail)
@@ -90,12 +96,34 @@ async def _migrations(config: Config, store: Store) -> Check:
 
 async def _role(config: Config, store: Store) -> Check:
     if store.protected:
+        async with store.internal() as connection:
+            given = [row["told"] for row in await connection.fetch(Q.role_settings)]
+            open_to = await connection.fetchval(Q.open_catalog)
+        if given:
+            hint = (
+                "Take them off: ALTER ROLE flux_app RESET ALL; what functions should have, give the database."
+            )
+            return warning(
+                "role", f"flux_app has settings, which any function can give it: {some(given)}", hint
+            )
+        if open_to:
+            detail = f"functions can call what shows or ends other functions' statements: {some(open_to)}"
+            return warning("role", detail, "As a superuser: REVOKE EXECUTE ON FUNCTION … FROM PUBLIC.")
         return fine("role", "functions run as flux_app, which owns nothing")
     return wrong(
         "role",
         "functions run as the database's owner: the record is unprotected against them",
         "Connect as a role with CREATEROLE once, so that Flux can make flux_app.",
     )
+
+
+async def _locks(config: Config, store: Store) -> Check:
+    async with store.internal() as connection:
+        way = await locks.in_the_way(connection, older_than=LONG)
+    if way:
+        hint = "It holds up `flux db push` and the next start. End it: SELECT pg_terminate_backend(PROCESS);"
+        return warning("locks", some(way), hint)
+    return fine("locks", f"no session has held any for {duration(LONG)}")
 
 
 async def _partitions(config: Config, store: Store) -> Check:
@@ -201,6 +229,7 @@ LOOKS: dict[str, dict[str, Callable[[Config, Store], Awaitable[Check]]]] = {
         "settings": _settings,
         "migrations": _migrations,
         "role": _role,
+        "locks": _locks,
         "partitions": _partitions,
         "clock": _clock,
     },

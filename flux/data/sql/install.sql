@@ -56,20 +56,42 @@ SELECT n.nspname::text AS name FROM flux.user_schemas n ORDER BY 1
 SELECT flux.grant_schema($1)
 
 -- name: close_flux
--- Nothing in flux.* is anyone's but the owner's; functions enter their transactions with flux.enter().
+-- Nothing in flux.* is anyone's but the owner's; what sessions of flux_app call there is opened again below.
 REVOKE ALL ON SCHEMA flux FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA flux FROM PUBLIC;
 REVOKE ALL ON ALL SEQUENCES IN SCHEMA flux FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA flux FROM PUBLIC
 
 -- name: open_flux
--- What functions call in the schema flux: the beginning of a transaction, and the queue.
+-- What sessions of flux_app call in the schema flux.
 DO $$
 DECLARE
     f regprocedure;
 BEGIN
     GRANT USAGE ON SCHEMA flux TO flux_app;
-    FOR f IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'flux'::regnamespace AND p.proname IN ('enter', 'leave', 'push_job') LOOP
+    FOR f IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'flux'::regnamespace AND p.proname IN ('enter', 'open_day', 'leave', 'left_nothing', 'push_job') LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO flux_app', f);
+    END LOOP;
+END $$
+
+-- name: close_catalog
+-- What would let one function read another's statements, or end them: all run as flux_app, and Postgres lets a role do both to its own.
+-- Roles that watch over a server keep it.
+DO $$
+DECLARE
+    f record;
+BEGIN
+    FOR f IN SELECT p.oid::regprocedure AS called, CASE WHEN p.proname IN ('pg_terminate_backend', 'pg_cancel_backend')
+                    THEN 'pg_signal_backend' ELSE 'pg_read_all_stats' END AS keeper
+             FROM pg_proc p
+             WHERE has_function_privilege('flux_app', p.oid, 'EXECUTE')
+               AND (p.pronamespace = 'pg_catalog'::regnamespace
+                    AND p.proname IN ('pg_prepared_statement', 'pg_stat_get_activity', 'pg_stat_get_backend_activity',
+                                      'pg_terminate_backend', 'pg_cancel_backend')
+                    OR p.proname = 'pg_stat_statements' AND EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+                                                                    WHERE d.objid = p.oid AND e.extname = 'pg_stat_statements'))
+    LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', f.called, f.keeper);
+        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', f.called);
     END LOOP;
 END $$

@@ -6,7 +6,7 @@
 WITH seen AS (
     SELECT request_id, day, at, application_name AS program
     FROM flux.mutations
-    WHERE request_id >= $1 AND request_id < $2 AND origin = 'flux'
+    WHERE request_id >= $1 AND request_id < $2 AND origin <> 'outside'
   UNION ALL
     SELECT pushed_by, (created_at AT TIME ZONE 'UTC')::date, created_at, pushed_from
     FROM flux.jobs
@@ -42,7 +42,7 @@ WHERE (n.stopped_at IS NOT NULL OR n.heartbeat_at < clock_timestamp() - $1 * int
 SELECT m.request_id, m.day, min(m.at) AS at, n.id AS node, n.host, n.heartbeat_at, n.stopped_at, true AS silent, false AS drained
 FROM flux.nodes n
 JOIN flux.mutations m ON m.application_name = 'flux ' || n.id
-WHERE n.id = ANY ($1) AND m.origin = 'flux' AND ($2::timestamptz IS NULL OR m.at > $2)
+WHERE n.id = ANY ($1) AND m.origin <> 'outside' AND ($2::timestamptz IS NULL OR m.at > $2)
   AND m.day >= (SELECT (min(started_at) AT TIME ZONE 'UTC')::date - 1 FROM flux.nodes WHERE id = ANY ($1))
   AND ($2::timestamptz IS NULL OR m.day >= ($2::timestamptz AT TIME ZONE 'UTC')::date - 1)
   AND NOT EXISTS (SELECT FROM flux.executions e WHERE e.request_id = m.request_id AND e.day = m.day)

@@ -47,7 +47,7 @@ LEFT JOIN LATERAL (
       AND (c.seq = m.seq OR (m.seq IS NULL AND m.n BETWEEN c.first_n AND c.last_n AND (c.xid IS NULL OR c.xid = m.xid)))
     ORDER BY c.seq
     LIMIT 1
-) h ON m.origin = 'flux'
+) h ON m.origin <> 'outside'
 WHERE m.schema_name = $1 AND m.table_name = $2
   AND m.key = ANY (ARRAY(SELECT flux.key_of(k, ARRAY(SELECT jsonb_object_keys(k))) FROM unnest($3::text[]::jsonb[]) AS k))
   -- What the index is on.
@@ -69,7 +69,7 @@ LEFT JOIN LATERAL (
       AND (c.seq = m.seq OR (m.seq IS NULL AND m.n BETWEEN c.first_n AND c.last_n AND (c.xid IS NULL OR c.xid = m.xid)))
     ORDER BY c.seq
     LIMIT 1
-) h ON m.origin = 'flux'
+) h ON m.origin <> 'outside'
 WHERE m.schema_name = $1 AND m.table_name = $2 AND m.op = 'UPDATE' AND NOT (m.before @> m.key AND m.after @> m.key)
   AND (m.before @> ANY ($3::text[]::jsonb[]) OR m.after @> ANY ($3::text[]::jsonb[]))
 ORDER BY m.n

@@ -20,3 +20,11 @@ END $$
 -- name: set_app_password
 -- Values can't be bound in utility statements, so format() quotes it.
 SELECT pg_catalog.format('ALTER ROLE flux_app PASSWORD %L', $1::text)
+
+-- name: role_settings_off
+-- Statements that take off what settings the role has, in all databases and in single ones.
+SELECT pg_catalog.array_agg(pg_catalog.format('ALTER ROLE flux_app IN DATABASE %I RESET ALL', d.datname)) FILTER (WHERE d.oid IS NOT NULL)
+       || ARRAY['ALTER ROLE flux_app RESET ALL']
+FROM pg_catalog.pg_db_role_setting s
+JOIN pg_catalog.pg_roles r ON r.oid = s.setrole AND r.rolname = 'flux_app'
+LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase

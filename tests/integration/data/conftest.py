@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +12,13 @@ import asyncpg
 import orjson
 import pytest
 
+from flux.config import Config
+from flux.data import install
 from flux.data.database import UserDatabase
 from flux.data.session import Session
 from flux.record.call import HostCall, Outcome
 from flux.record.identity import day_of
+from flux.store.database import Store
 
 REQUEST = "c0ffee00" * 4
 DAY = day_of(time.time_ns())
@@ -25,6 +29,16 @@ class Source:
     """Where the database is, as flux.store.database.Store would say it."""
 
     app_connect_args: dict[str, Any]
+
+    async def session_token(self) -> bytes:
+        connection = await asyncpg.connect(**{**self.app_connect_args, "server_settings": {}})
+        try:
+            return bytes(await connection.fetchval("SELECT token FROM flux.gate"))
+        finally:
+            await connection.close()
+
+    async def heal_app_role(self) -> None:
+        """The owner runs the functions here."""
 
 
 @dataclass
@@ -96,3 +110,36 @@ async def guest(database: UserDatabase) -> AsyncIterator[Guest]:
     session = database.session(REQUEST, DAY)
     yield Guest(session)
     await session.close()
+
+
+@pytest.fixture
+async def store(admin: asyncpg.Connection, store_config: Config) -> AsyncIterator[Store]:
+    """The database as a server opens it, with capture installed."""
+    async with AsyncExitStack() as stack:
+        opened = await Store.open(store_config, application_name="test", pool_size=1)
+        stack.push_async_callback(opened.close)
+        async with opened.internal() as connection:
+            await install.install(connection)
+        yield opened
+
+
+@pytest.fixture
+async def captured(store: Store) -> AsyncIterator[UserDatabase]:
+    """The database with capture installed, used as the role that functions run as."""
+    opened = await UserDatabase.open(store, size=8)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def lone(store: Store) -> AsyncIterator[UserDatabase]:
+    """The same with one connection, which whoever comes next is bound to get."""
+    opened = await UserDatabase.open(store, size=1)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def today(admin: asyncpg.Connection) -> str:
+    """The database's day."""
+    return str(await admin.fetchval("select (now() at time zone 'UTC')::date::text"))

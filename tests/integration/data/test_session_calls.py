@@ -167,7 +167,7 @@ async def test_discarding_what_flux_prepared_hurts_nobody(
 ) -> None:
     database = await UserDatabase.open(Source({"dsn": database_url}), size=1)
     guest = Guest(database.session("a" * 32, DAY))
-    await guest.fail("db.sql", text="discard all")
+    await guest.rows("discard all")
     await guest.rows("deallocate all")
     assert await guest.rows("select 1 as one") == [{"one": 1}]
     await database.close()

@@ -109,13 +109,16 @@ async def test_a_connection_that_postgres_has_just_ended_costs_nothing_before_it
     guest = Guest(single.session(REQUEST, DAY))
     mine = "select pg_backend_pid() as pid"
     pids = [await guest.rows(mine)]
+    await asyncio.gather(*single.pool._chores)
     single.pool._idle[0]._inside._protocol.data_received(last_words)
     pids.append(await guest.rows(mine))
+    await asyncio.gather(*single.pool._chores)
     single.pool._idle[0]._inside._protocol.data_received(last_words)
     tx = await guest.begin()
     pids.append(await guest.rows(mine, tx=tx))
     await guest.ask("db.commit", tx)
     assert len({pid for [row] in pids for pid in row.values()}) == 3
+    await asyncio.gather(*single.pool._chores)
     assert single.pool.lent == 0
 
 
@@ -197,3 +200,66 @@ async def test_a_closed_database_refuses(admin: asyncpg.Connection, database_url
     assert (await waiting).type == "connection_does_not_exist"
     await holder.ask("db.commit", tx)
     assert (await holder.fail("db.sql", text="select 1")).type == "connection_does_not_exist"
+
+
+async def test_one_functions_slow_transactions_leave_connections_for_others(
+    admin: asyncpg.Connection, database_url: str
+) -> None:
+    database = await UserDatabase.open(Source({"dsn": database_url}), size=8)
+    slow = Guest(database.session("a" * 32, DAY, function="slow"))
+    held = [asyncio.create_task(slow.rows("select pg_sleep(60), 'hold me'")) for _ in range(20)]
+    while (
+        await admin.fetchval("select count(*) from pg_stat_activity where query like '%hold me%'") < 7
+    ):  # this one counts itself
+        await asyncio.sleep(0)
+    assert database.pool.pending == 14
+    async with asyncio.timeout(5):
+        for name in ("b", "c"):
+            other = Guest(database.session(name * 32, DAY, function=name))
+            assert await other.rows("select 1 as one") == [{"one": 1}]
+            tx = await other.begin()
+            await other.ask("db.commit", tx)
+    for task in held:
+        task.cancel()
+    await asyncio.gather(*held, return_exceptions=True)
+    assert (database.pool.pending, database.pool._held.total()) == (0, 0)
+    await database.close()
+
+
+async def test_a_connection_goes_to_the_function_that_holds_fewest_then_to_who_waits_longest(
+    admin: asyncpg.Connection, database_url: str
+) -> None:
+    database = await UserDatabase.open(Source({"dsn": database_url}), size=2)
+    pool = database.pool
+    mine = [await pool.acquire(None, "a"), await pool.acquire(None, "a")]
+    got: list[str] = []
+
+    async def want(name: str) -> None:
+        connection = await pool.acquire(None, name)
+        got.append(name)
+        pool.release(connection, name)
+
+    waiting = [asyncio.create_task(want(name)) for name in ("a", "a", "b", "c")]
+    await asyncio.sleep(0)
+    pool.release(mine.pop(), "a")
+    await asyncio.gather(waiting[2], waiting[3])
+    assert got[0] == "b"
+    pool.release(mine.pop(), "a")
+    await asyncio.gather(*waiting)
+    assert sorted(got) == ["a", "a", "b", "c"]
+    await database.close()
+
+
+async def test_who_gave_up_waiting_keeps_nobody_from_a_connection(
+    admin: asyncpg.Connection, database_url: str
+) -> None:
+    database = await UserDatabase.open(Source({"dsn": database_url}), size=1)
+    mine = await database.pool.acquire(None, "a")
+    gone = asyncio.create_task(database.pool.acquire(None, "a"))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    database.pool.release(mine, "a")
+    async with asyncio.timeout(5):
+        database.pool.release(await database.pool.acquire(None, "a"), "a")
+    await database.close()

@@ -3,37 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 
 import asyncpg
 import orjson
 import pytest
 
-from flux.config import Config
-from flux.data import install
 from flux.data.database import UserDatabase
-from flux.store.database import Store
 
 from .conftest import REQUEST, Guest
-
-
-@pytest.fixture
-async def captured(admin: asyncpg.Connection, store_config: Config) -> AsyncIterator[UserDatabase]:
-    """The database with capture installed, used as the role that functions run as."""
-    async with AsyncExitStack() as stack:
-        store = await Store.open(store_config, application_name="test", pool_size=1)
-        stack.push_async_callback(store.close)
-        async with store.internal() as connection:
-            await install.install(connection)
-        database = await UserDatabase.open(store, size=8)
-        stack.push_async_callback(database.close)
-        yield database
-
-
-@pytest.fixture
-async def today(admin: asyncpg.Connection) -> str:
-    return str(await admin.fetchval("select (now() at time zone 'UTC')::date::text"))
 
 
 async def test_an_autocommit_write_says_its_rows_their_order_xid_and_snapshot(
@@ -125,17 +102,6 @@ async def test_a_function_cannot_touch_the_record(captured: UserDatabase, today:
     guest = Guest(captured.session(REQUEST, today))
     for text in ("delete from flux.mutations", "select * from flux.executions", "drop table users"):
         assert (await guest.fail("db.sql", text=text)).type == "insufficient_privilege"
-
-
-async def test_rows_captured_for_somebody_else_are_reported(
-    captured: UserDatabase, today: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    guest = Guest(captured.session(REQUEST, today))
-    tx = await guest.begin()
-    await guest.rows(f"set local flux.ctx = '{'b' * 32}|{today}'", tx=tx)
-    await guest.rows("insert into users (name) values ('forged')", tx=tx)
-    assert "changed flux.ctx" in caplog.text
-    await guest.ask("db.rollback", tx)
 
 
 @pytest.mark.parametrize("depth", [900, 990, 1100, 4000])

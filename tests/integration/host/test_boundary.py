@@ -134,7 +134,7 @@ async def test_a_push_in_a_transaction_exists_with_its_rows_or_not_at_all(bounda
     assert sent == ["db.commit"]
 
 
-async def test_functions_reach_the_queue_by_push_job_alone(boundary: Boundary) -> None:
+async def test_functions_reach_the_queue_by_a_host_call_alone(boundary: Boundary) -> None:
     assert boundary.store.protected
     connection = await asyncpg.connect(**boundary.store.app_connect_args)
     try:
@@ -142,10 +142,10 @@ async def test_functions_reach_the_queue_by_push_job_alone(boundary: Boundary) -
             "SELECT * FROM flux.jobs",
             "SELECT flux.enqueue('a', 'null', 0, null, 1, null, null, null)",
             "UPDATE flux.jobs SET status = 'done'",
+            "SELECT flux.push_job('mine', 'null')",
         ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await connection.execute(sql)
-        await connection.execute("SELECT flux.push_job('mine', 'null')")
     finally:
         await connection.close()
 

@@ -14,6 +14,7 @@ import pytest
 import uvloop
 
 from flux.config import Config
+from flux.data import install
 from flux.data.database import UserDatabase
 from flux.store.database import Store
 from flux.store.keepalive import IDLE, INTERVAL, PROBES, UNACKNOWLEDGED
@@ -43,6 +44,7 @@ def test_a_vanished_host_is_noticed_on_every_connection(
             async with await Store.open(config, application_name="st_test") as store:
                 async with store.internal() as connection:
                     assert watch(connection) == wanted
+                    await install.install(connection)
                 single = await asyncpg.connect(**store.connect_args)  # as drain, ticks and listeners do
                 assert watch(single) == wanted
                 await single.close()

@@ -64,7 +64,7 @@ async def test_where_nothing_is_missing_one_query_says_so(
     asked: asyncio.Queue[str] = asyncio.Queue()
     migrating = await asyncpg.connect(empty_database_url)
     try:
-        await migrating.fetchval("SELECT pg_advisory_lock($1)", migrate.LOCK)
+        await migrating.execute("BEGIN; LOCK TABLE flux.migrations IN SHARE ROW EXCLUSIVE MODE")
         with connection.query_logger(lambda record: asked.put_nowait(record.query)):
             async with asyncio.timeout(5):
                 assert await migrate.apply(connection) == []
