@@ -1,0 +1,1 @@
+export const where = (): unknown => [import.meta.url, new Error("deep").stack];
