@@ -120,6 +120,11 @@ def make_application(
     async def why(request_id: str) -> Response:
         return _json(await reader.why(request_id))
 
+    @app.get("/_flux/api/v1/executions/<request_id>/diff")
+    @app.get("/_flux/api/v1/executions/<request_id>/diff/<other>")
+    async def diff(request_id: str, other: str | None = None) -> Response:
+        return _json(await reader.diff(request_id, other))
+
     return app
 
 

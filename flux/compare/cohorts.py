@@ -14,11 +14,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-import msgspec
-
 from flux.compare.calls import purpose
 from flux.compare.renaming import form_of
 from flux.compare.values import canonical, scalars, written
+from flux.shapes.diff import Cohorts, Separator
 from flux.shapes.record import Json, Trace
 
 MOST: Final = 20
@@ -27,35 +26,6 @@ DISTINCT: Final = 40
 """A value is a test of its own only where its field has at most so many of them."""
 LEAST: Final = 0.02
 """Bits under which a test tells nothing."""
-
-
-class Separator(msgspec.Struct, frozen=True, kw_only=True):
-    """A test that is true more often in one cohort.
-
-    Attributes:
-        test: in words: `input.coupon is there`, `query.page = "3"`, `input.lines[].n > 10`, `calls fetch ..`.
-        kind: `input`, `query`, `params`, `header`, `deployment`, `call`, `row`, `span`, `log`.
-        bad, good: of how many it is true.
-        bits: mutual information.
-    """
-
-    test: str
-    kind: str
-    bad: int
-    good: int
-    bits: float
-
-
-class Cohorts(msgspec.Struct, frozen=True, kw_only=True):
-    """Two groups of executions and what separates them, the best test first.
-
-    Attributes:
-        bad, good: how many executions each has.
-    """
-
-    bad: int
-    good: int
-    separators: list[Separator]
 
 
 Fact = tuple[str, str]

@@ -37,8 +37,8 @@ def compare(a: Trace, b: Trace) -> Diff:
     tree = spans.pair(a.spans, b.spans)
     deployment = _deployment(a, b)
     found = Diff(
-        a=a.request_id,
-        b=b.request_id,
+        a=a.execution,
+        b=b.execution,
         identical=False,
         verdict="",
         first_difference=None,

@@ -14,9 +14,26 @@ from typing import Any, Protocol
 import asyncpg
 from asyncpg import Connection
 
+from flux.compare import compare
 from flux.errors import NotFound, StoreError, UsageError
-from flux.query import blame, find, from_rows, history, keys, logs, rows, statement, tail, trace, why
+from flux.expression import Expression
+from flux.query import (
+    blame,
+    cohorts,
+    find,
+    from_rows,
+    history,
+    keys,
+    logs,
+    nearest,
+    rows,
+    statement,
+    tail,
+    trace,
+    why,
+)
 from flux.query.withhold import Withheld
+from flux.shapes.diff import Cohorts, Diff
 from flux.shapes.record import Blame, Execution, LogLine, Mutation, Trace
 from flux.shapes.why import Why
 
@@ -133,6 +150,56 @@ class Reader:
         async with self._connect() as connection:
             told = await why.load(connection, await self._find(connection, name))
             return self._withheld.why(told)
+
+    async def diff(self, a: str, b: str | None = None) -> Diff:
+        """How two executions differ.
+
+        Args:
+            a, b: executions, named as for `trace`. Without `b`, the success of the same function that is
+                nearest to `a` is the first, and `a` the second.
+
+        Raises:
+            NotFound: `a` or `b` is none, or there is no success to compare `a` with.
+            Ambiguous, UsageError: as for `trace`.
+        """
+        async with self._connect() as connection:
+            one = await trace.load(connection, await self._find(connection, a))
+            if b is not None:
+                other = await trace.load(connection, await self._find(connection, b))
+            else:
+                near = await nearest.successes(connection, one, 1)
+                if not near:
+                    raise NotFound(
+                        f"No other execution of `{one.function}` went well: there is none to compare with.",
+                        "Name a second one: flux trace diff A B",
+                    )
+                one, other = near[0], one
+            return compare(self._withheld.trace(one), self._withheld.trace(other))
+
+    async def cohorts(
+        self,
+        *,
+        bad: Expression | None = None,
+        good: Expression | None = None,
+        function: str | None = None,
+        since: datetime | None = None,
+        limit: int = cohorts.MOST,
+    ) -> Cohorts:
+        """What separates failing executions from passing ones, by two expressions; one of them may be left
+        out and is then the rest.
+
+        Args:
+            function: only of this one.
+            since: only those begun after.
+            limit: the newest so many are looked at.
+
+        Raises:
+            NotFound: no execution is bad, or none is good.
+        """
+        async with self._connect() as connection:
+            return await cohorts.load(
+                connection, bad=bad, good=good, function=function, since=since, limit=limit
+            )
 
     async def history(
         self,

@@ -4,16 +4,16 @@ what to do.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from asyncpg import Connection
 from msgspec.structs import replace
 
+from flux.compare import compare
+from flux.compare.telling import telling
 from flux.query import cause as causes
-from flux.query import foreign, provenance, trace
+from flux.query import foreign, nearest, provenance, trace
 from flux.query.cause import Cause
-from flux.query.compare import differences
 from flux.query.facts import Facts, Route
 from flux.query.find import Found
 from flux.query.queries import Q
@@ -100,21 +100,17 @@ async def _location(connection: Connection[Any], document: Trace) -> Location | 
 
 
 async def _compared(connection: Connection[Any], document: Trace, told: Why) -> Why:
-    """`told` with the last success before this failure, and how they differ in what the one before it
-    shared.
+    """`told` with the success that is nearest to this failure, and how they differ in what two successes
+    share.
     """
     if not document.function:
         return told
-    rows = await connection.fetch(
-        Q.previous_successes,
-        document.function,
-        datetime.fromisoformat(document.started_at),
-        document.request_id,
-    )
-    if not rows:
+    near = await nearest.successes(connection, document, 2)
+    if not near:
         return told
-    success, *usual = [await trace.load(connection, Found(row["request_id"], row["day"])) for row in rows]
-    found = differences(success, document, next(iter(usual), None))
+    success = near[0]
+    ordinary = compare(near[1], success) if len(near) > 1 else None
+    found = telling(compare(success, document), ordinary)
     changed = success.deployment != document.deployment
     return replace(
         told,

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from flux.shapes.record import HostCall, Json, Mutation, Span
+from flux.shapes.record import Execution, HostCall, Json, Mutation, Span
 from flux.shapes.why import Difference
 
 Change = Literal["changed", "missing", "added"]
@@ -98,7 +98,7 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
     """How two executions differ.
 
     Attributes:
-        a, b: request_ids.
+        a, b: the two executions.
         identical: nothing differs but names that were generated anew, and times.
         verdict: the difference that explains the rest, in a sentence.
         first_difference: that difference, the first in the order in which things happened; None where
@@ -110,8 +110,8 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
         durations: spans whose pace differs much. No part of `identical`.
     """
 
-    a: str
-    b: str
+    a: Execution
+    b: Execution
     identical: bool
     verdict: str
     first_difference: Difference | None
@@ -123,3 +123,32 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
     output: Outputs
     deployment: FieldDifference | None
     durations: list[Pace]
+
+
+class Separator(msgspec.Struct, frozen=True, kw_only=True):
+    """A test that is true more often in one cohort.
+
+    Attributes:
+        test: in words: `input.coupon is there`, `query.page = "3"`, `input.lines[].n > 10`, `calls fetch ..`.
+        kind: `input`, `query`, `params`, `header`, `deployment`, `call`, `row`, `span`, `log`.
+        bad, good: of how many it is true.
+        bits: mutual information.
+    """
+
+    test: str
+    kind: str
+    bad: int
+    good: int
+    bits: float
+
+
+class Cohorts(msgspec.Struct, frozen=True, kw_only=True):
+    """Two groups of executions and what separates them, the best test first.
+
+    Attributes:
+        bad, good: how many executions each has.
+    """
+
+    bad: int
+    good: int
+    separators: list[Separator]

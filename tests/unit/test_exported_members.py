@@ -10,9 +10,11 @@ import flux.query
 
 FLUX = {"__version__", "instrument_asyncpg"}
 QUERY = {
-    "Attempt", "Blame", "CallFailure", "Change", "ColumnBlame", "Difference", "Execution", "Failure",
-    "HostCall", "Location", "LogLine", "Mutation", "Reader", "Request", "Result", "RootCause", "Share",
-    "SourceLine", "Span", "Step", "Suggestion", "Trace", "Why", "Writer", "to_json",
+    "Attempt", "Blame", "CallDifference", "CallFailure", "Change", "Cohorts", "ColumnBlame", "Diff",
+    "Difference", "Execution", "Failure", "FieldDifference", "HostCall", "Location", "LogLine",
+    "Mutation", "Outputs", "Pace", "Reader", "Request", "Result", "RootCause", "RowDifference",
+    "Separator", "Share", "SourceLine", "Span", "SpanDifference", "Step", "Suggestion", "Trace", "Why",
+    "Writer", "to_json",
 }  # fmt: skip
 FUNCTIONS = {
     "DatabaseError", "FetchError", "HostError", "InvocationOver", "InvokeError", "NotPermitted",

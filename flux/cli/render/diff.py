@@ -13,9 +13,8 @@ from flux.cli.render.changes import change, key
 from flux.cli.render.safe import safe, width, wrap
 from flux.cli.render.trace import title
 from flux.cli.render.values import ago, clock, compact, duration, plural, short, status
-from flux.compare.cohorts import Cohorts
 from flux.compare.spans import SLOWER, SLOWER_MS
-from flux.shapes.diff import CallDifference, Diff, FieldDifference, RowDifference, SpanDifference
+from flux.shapes.diff import CallDifference, Cohorts, Diff, FieldDifference, RowDifference, SpanDifference
 from flux.shapes.record import Execution, Json
 
 WIDE = 140
@@ -33,11 +32,11 @@ _MARKS = {
 }
 
 
-def page(diff: Diff, a: Execution, b: Execution, cells: int, now: datetime) -> list[Text]:
+def page(diff: Diff, cells: int, now: datetime) -> list[Text]:
     """A comparison as lines."""
     style = "bold green" if diff.identical else "bold"
     lines = [Text.of((part, style)) for part in wrap(safe(diff.verdict), cells)]
-    lines += [Text(), _side("a", a, cells, now), _side("b", b, cells, now)]
+    lines += [Text(), _side("a", diff.a, cells, now), _side("b", diff.b, cells, now)]
     for head, found in (
         ("input", [_field(each, cells) for each in diff.inputs]),
         ("calls", [line for each in diff.calls for line in _call(each, cells)]),
@@ -116,7 +115,7 @@ def _field(field: FieldDifference, cells: int, indent: int = 2) -> Text:
     if field.change == "missing":
         line.add(left, "red")
     elif field.change == "added":
-        line.add(right, "green")
+        line.add(" " * room + " │ " if cells >= WIDE else "", "dim").add(right, "green")
     elif cells >= WIDE:
         line.add(left + " " * max(0, room - width(left)), "red").add(" │ ", "dim").add(right, "green")
     else:

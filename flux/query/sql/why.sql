@@ -1,10 +1,20 @@
--- name: previous_successes
--- The two latest executions of the same function that went well before this one.
-SELECT request_id, day
-FROM flux.executions
-WHERE function = $1 AND started_at < $2 AND outcome = 'ok' AND (status IS NULL OR status < 400) AND request_id <> $3
-ORDER BY started_at DESC
-LIMIT 2
+-- name: successes_around
+-- Executions of the same function that went well, those before this one and those after it.
+SELECT * FROM (
+    SELECT request_id, day, deployment, started_at, body, input, params::text
+    FROM flux.executions
+    WHERE function = $1 AND started_at <= $2 AND outcome = 'ok' AND (status IS NULL OR status < 400) AND request_id <> $3
+    ORDER BY started_at DESC
+    LIMIT $4
+) earlier
+UNION ALL
+SELECT * FROM (
+    SELECT request_id, day, deployment, started_at, body, input, params::text
+    FROM flux.executions
+    WHERE function = $1 AND started_at > $2 AND outcome = 'ok' AND (status IS NULL OR status < 400) AND request_id <> $3
+    ORDER BY started_at
+    LIMIT $4
+) later
 
 -- name: routes
 SELECT name, route, method FROM flux.functions ORDER BY route

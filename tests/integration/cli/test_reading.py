@@ -82,6 +82,32 @@ def test_each_command_answers_as_text_and_as_json(flux: Flux) -> None:
     ]
 
 
+def test_two_executions_are_compared_as_text_and_as_json(flux: Flux) -> None:
+    found = json.loads(flux("trace", "diff", OK_ID, FAILED_ID, "--json").stdout)
+    assert (found["a"]["request_id"], found["b"]["request_id"]) == (OK_ID, FAILED_ID)
+    assert found["identical"] is False
+    assert found["first_difference"]["where"] == "call 1"
+    assert {call["change"] for call in found["calls"]} <= {"changed", "added", "missing", "reordered"}
+    page = flux("trace", "diff", OK_ID, FAILED_ID).stdout
+    assert page.startswith("Both were asked the same; call 1 (db.begin) is made in the second only")
+    assert flux("trace", "diff", "last").stdout == page, "without a second one: the nearest success"
+    same = json.loads(flux("trace", "diff", OK_ID, OK_ID, "--json").stdout)
+    assert (same["identical"], same["first_difference"]) == (True, None)
+
+
+def test_cohorts_are_compared_by_expressions(flux: Flux) -> None:
+    found = json.loads(flux("trace", "diff", "--bad", "status >= 500", "--json").stdout)
+    assert (found["bad"], found["good"]) == (1, 1)
+    assert found["separators"][0]["bits"] == 1.0
+    assert "1 bad" in flux("trace", "diff", "--good", "status = 200").stdout
+    nothing = flux("trace", "diff", "--bad", "status = 418")
+    assert nothing.exit_code == 1
+    assert "None of the 2 executions looked at is bad." in nothing.stderr
+    wrong = flux("trace", "diff", "--bad", "statsu = 418")
+    assert wrong.exit_code == 2
+    assert "`statsu` names nothing" in wrong.stderr
+
+
 def test_streams_print_one_object_a_line(flux: Flux) -> None:
     listed = flux("tail", "--no-follow", "--json").stdout.splitlines()
     assert [json.loads(line)["request_id"] for line in listed] == [OK_ID, FAILED_ID]
@@ -97,7 +123,7 @@ def test_errors_are_messages_with_hints_and_exit_codes(flux: Flux) -> None:
     missing = flux("trace", "abcd1234")
     assert (missing.exit_code, missing.stdout) == (1, "")
     assert missing.stderr == (
-        "error: No execution has an id that begins with `abcd1234`.\n"
+        "error: No execution and no trace has an id that begins with `abcd1234`.\n"
         "hint: `flux tail` lists the latest ones.\n"
     )
     wrong = flux("trace", "nonsense", "--json")

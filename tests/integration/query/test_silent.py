@@ -87,7 +87,7 @@ async def test_rows_of_another_program_or_of_an_unknown_node_make_no_execution(
     await _changed(connection, A, None)
     await _changed(connection, B, OTHER)
     for request_id in (A, B):
-        with pytest.raises(NotFound, match="No execution is"):
+        with pytest.raises(NotFound, match="No execution and no trace is"):
             await reader.trace(request_id)
 
 
