@@ -62,6 +62,15 @@ class Trivial:
     async def perform(self, call: HostCall) -> Outcome:
         return Outcome(result=b'{"value":"x"}', now_ns=1_700_000_000_000_000_000)
 
+    def sent(self, guest: str, invocation: int) -> None:
+        pass
+
+    def begin(self, call: HostCall) -> None:
+        pass
+
+    def give_up(self, n: int) -> None:
+        pass
+
     def notify(self, call: HostCall) -> None:
         return None
 

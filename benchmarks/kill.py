@@ -62,6 +62,15 @@ class Holding:
         await asyncio.Event().wait()
         return Outcome(result=b"{}")
 
+    def sent(self, guest: str, invocation: int) -> None:
+        pass
+
+    def begin(self, call: HostCall) -> None:
+        pass
+
+    def give_up(self, n: int) -> None:
+        pass
+
     def notify(self, call: HostCall) -> None:
         return None
 

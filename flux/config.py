@@ -105,6 +105,11 @@ class Config:
     """Names of environment variables that secrets.get may read; it reads all of `.env` anyhow."""
 
     @property
+    def guest_env(self) -> dict[str, str]:
+        """What functions see as ctx.env."""
+        return {name: self.environment[name] for name in self.env if name in self.environment}
+
+    @property
     def flux_dir(self) -> Path:
         """`.flux/`: spools, embedded Postgres, keys. Never committed."""
         return self.root / ".flux"

@@ -56,6 +56,11 @@ CREATE TABLE flux.executions (
     warnings          jsonb NOT NULL DEFAULT '[]',
     sealed            bytea[],
     count             bigint NOT NULL DEFAULT 1,
+    sent              bigint,
+    surroundings      text COLLATE "C",
+    output_sha256     bytea,
+    params_exact      bytea,
+    error_exact       bytea,
     PRIMARY KEY (request_id, day)
 ) PARTITION BY RANGE (day);
 CREATE INDEX executions_started_at ON flux.executions (started_at DESC);
@@ -106,6 +111,11 @@ COMMENT ON COLUMN flux.executions.job_attempt IS 'The number of that attempt, fr
 COMMENT ON COLUMN flux.executions.warnings IS 'What else should be known of it: a list of sentences.';
 COMMENT ON COLUMN flux.executions.sealed IS 'AEAD under the master key: the seed, and what redaction took out.';
 COMMENT ON COLUMN flux.executions.count IS 'How many requests this row stands for: 1, or more where rejections of one second were recorded together. Count with sum(count).';
+COMMENT ON COLUMN flux.executions.sent IS 'When it was sent to its guest: a number of the counter that flux.host_calls.started has.';
+COMMENT ON COLUMN flux.executions.surroundings IS 'flux.surroundings.id of what its guest was started with besides code.';
+COMMENT ON COLUMN flux.executions.output_sha256 IS 'Of the whole output as it was, where it was cut.';
+COMMENT ON COLUMN flux.executions.params_exact IS 'Exact JSON of params: their order, and U+0000 in them.';
+COMMENT ON COLUMN flux.executions.error_exact IS 'Exact JSON of error.';
 
 CREATE TABLE flux.host_calls (
     request_id     text COLLATE "C" NOT NULL,
@@ -131,6 +141,10 @@ CREATE TABLE flux.host_calls (
     first_n        bigint,
     last_n         bigint,
     sealed         bytea,
+    now_ns         bigint,
+    arguments_sha256 bytea,
+    result_sha256  bytea,
+    error_exact    bytea,
     PRIMARY KEY (request_id, day, seq)
 ) PARTITION BY RANGE (day);
 COMMENT ON TABLE flux.host_calls IS 'What a function asked of the host, in order of seq. Log lines are in flux.logs, numbered in the same series.';
@@ -157,6 +171,10 @@ COMMENT ON COLUMN flux.host_calls.snapshot IS 'What it could see: the transactio
 COMMENT ON COLUMN flux.host_calls.first_n IS 'flux.mutations.n of the first row that it changed.';
 COMMENT ON COLUMN flux.host_calls.last_n IS 'flux.mutations.n of the last row that it changed.';
 COMMENT ON COLUMN flux.host_calls.sealed IS 'AEAD under the master key: what redaction took out.';
+COMMENT ON COLUMN flux.host_calls.now_ns IS 'The clock that the answer carried, nanoseconds since the epoch: the function''s own moved to it.';
+COMMENT ON COLUMN flux.host_calls.arguments_sha256 IS 'Of the whole arguments as they were, where they were cut.';
+COMMENT ON COLUMN flux.host_calls.result_sha256 IS 'Of the whole result as it was, where it was cut.';
+COMMENT ON COLUMN flux.host_calls.error_exact IS 'Exact JSON of error: detail''s order too.';
 
 CREATE TABLE flux.logs (
     request_id text COLLATE "C" NOT NULL,
@@ -183,6 +201,18 @@ COMMENT ON COLUMN flux.logs.fields IS 'Exact JSON of the fields that came with i
 COMMENT ON COLUMN flux.logs.fields_json IS 'The fields, for searching.';
 COMMENT ON COLUMN flux.logs.span_id IS 'The span that it was logged in.';
 COMMENT ON COLUMN flux.logs.sealed IS 'AEAD under the master key: what redaction took out.';
+
+CREATE TABLE flux.surroundings (
+    id        text COLLATE "C" PRIMARY KEY,
+    bounds    jsonb NOT NULL,
+    env_names jsonb NOT NULL,
+    sealed    bytea
+);
+COMMENT ON TABLE flux.surroundings IS 'What guest processes were started with besides code, each once.';
+COMMENT ON COLUMN flux.surroundings.id IS 'A digest of the rest, under the master key.';
+COMMENT ON COLUMN flux.surroundings.bounds IS '{memory_mb, concurrency, dev}.';
+COMMENT ON COLUMN flux.surroundings.env_names IS 'The names that ctx.env had.';
+COMMENT ON COLUMN flux.surroundings.sealed IS 'AEAD under the master key: ctx.env''s values.';
 
 CREATE TABLE flux.resources (
     id         text COLLATE "C" PRIMARY KEY,

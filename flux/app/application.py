@@ -162,6 +162,7 @@ class Application:
         sealer = Sealer(config.master_key)
         self.recorder = recorder = Recorder(spool, sealer, redaction)
         self._stack.callback(recorder.close)
+        recorder.surroundings(config.guest_env, bounds_of(config))
 
         provider = setup(
             recorder,
@@ -227,7 +228,6 @@ class Application:
             "typescript": DenoLauncher(config.memory_mb),
             "python": PythonLauncher(),
         }
-        env = {name: config.environment[name] for name in config.env if name in config.environment}
         engines = {
             runtime: SubprocessEngine(
                 launcher,
@@ -235,7 +235,7 @@ class Application:
                 project=config.root,
                 concurrency=config.concurrency,
                 memory_mb=config.memory_mb,
-                env=env,
+                env=config.guest_env,
                 dev=config.dev,
                 on_line=_stray_line,
                 boot_seed=partial(_boot_seed, config.master_key),
@@ -375,6 +375,11 @@ def _boot_seed(master_key: bytes | None, guest: str) -> bytes:
 
 def _stray_line(guest: str, function: str | None, line: str) -> None:
     guests.info("%s: %s", function or guest, line)
+
+
+def bounds_of(config: Config) -> dict[str, int | bool]:
+    """What guests are started with besides code and ctx.env."""
+    return {"memory_mb": config.memory_mb, "concurrency": config.concurrency, "dev": config.dev}
 
 
 def server_file(flux_dir: Path) -> Path:

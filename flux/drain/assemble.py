@@ -22,6 +22,7 @@ from flux.record.events import (
     LogLine,
     Resource,
     Spans,
+    Surroundings,
     Tally,
 )
 from flux.spool.frames import Place
@@ -44,6 +45,8 @@ class Assembled:
     answered: Answered | None = None
     """How it was answered, where it went on after that."""
     end: End | None = None
+    intent: Intent | None = None
+    """The first of its intents: where it runs, should its end never come."""
     count: int = 1
     """Requests that it stands for."""
 
@@ -61,7 +64,7 @@ class Assembled:
 class Single:
     """An event that stands for itself."""
 
-    event: Spans | Deployed | Resource
+    event: Spans | Deployed | Resource | Surroundings
     where: list[Span]
     request_id: str | None = None
 
@@ -147,6 +150,8 @@ class Assembler:
             found.calls[call.seq] = _merged(found.calls.get(call.seq), call)
         for line in event.logs:
             found.logs[line.seq] = line
+        if isinstance(event, Intent):
+            found.intent = found.intent or event
         if isinstance(event, Answered):
             found.answered = event
         if isinstance(event, End):
@@ -161,6 +166,7 @@ class Assembler:
 def _repeat(answered: Answered, end: End) -> None:
     """Say in an End what stands in the answer before it alone."""
     end.output, end.output_size, end.output_kind = answered.output, answered.output_size, answered.output_kind
+    end.output_sha256 = answered.output_sha256
     end.response_headers = answered.response_headers
 
 
@@ -169,6 +175,7 @@ def _merged(before: Call | None, call: Call) -> Call:
     if before is not None and not call.arguments:
         call.arguments = before.arguments
         call.arguments_size = before.arguments_size
+        call.arguments_sha256 = before.arguments_sha256
         if call.sealed is None:
             call.sealed = before.sealed
     return call

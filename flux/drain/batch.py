@@ -18,7 +18,7 @@ from flux.drain import records
 from flux.drain.assemble import Assembled, Misfit, Single, Unit
 from flux.drain.tables import Tables
 from flux.record.call import Attempt
-from flux.record.events import Deployed, Resource, Spans
+from flux.record.events import Deployed, Resource, Spans, Surroundings
 from flux.spool.frames import HEAD, Place
 from flux.store.sql import Queries
 from flux_postgres_exporter import copying, rows, store
@@ -63,6 +63,8 @@ class Batches:
                 await self.quarantine(event, node, event.reason, raw)
             elif isinstance(event, Resource):
                 await store.intern_resources(self.connection, {event.id: event.attributes})
+            elif isinstance(event, Surroundings):
+                await self.connection.execute(Q.surroundings, *records.surroundings(event))
             else:
                 await self._deploy(event)
         await self._copy("executions", records.EXECUTION_COLUMNS, tables.executions)

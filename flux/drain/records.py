@@ -17,7 +17,7 @@ import orjson
 
 from flux.drain.assemble import Assembled
 from flux.record.call import Attempt
-from flux.record.events import Answered, Call, Deployed, End, LogLine
+from flux.record.events import Answered, Call, Deployed, End, Intent, LogLine, Surroundings
 from flux_postgres_exporter.rows import text, timestamp, to_json
 
 Row = tuple[Any, ...]
@@ -31,12 +31,14 @@ EXECUTION_COLUMNS = (
     "params", "request_headers", "client_request_id", "client", "body", "body_size", "input",
     "input_json", "output", "output_kind", "output_size", "output_json", "response_headers",
     "status", "outcome", "started_at", "answered_ms", "duration_ms", "error", "record", "replay_of", "job_id",
-    "job_attempt", "warnings", "sealed", "count",
+    "job_attempt", "warnings", "sealed", "count", "sent", "surroundings", "output_sha256", "params_exact",
+    "error_exact",
 )  # fmt: skip
 CALL_COLUMNS = (
     "request_id", "day", "seq", "op", "arguments", "arguments_size", "arguments_json", "result",
     "result_size", "error", "status", "started", "delivered", "at", "duration_ms", "span_id",
-    "parent_span_id", "tx", "xid", "snapshot", "first_n", "last_n", "sealed",
+    "parent_span_id", "tx", "xid", "snapshot", "first_n", "last_n", "sealed", "now_ns", "arguments_sha256",
+    "result_sha256", "error_exact",
 )  # fmt: skip
 LOG_COLUMNS = (
     "request_id",
@@ -54,6 +56,9 @@ MUTATION_COLUMNS = (
     "request_id", "day", "n", "xid", "system_id", "schema_name", "table_name", "op", "key",
     "before", "after", "at", "origin", "rolled_back", "seq", "cut",
 )  # fmt: skip
+
+exact = msgspec.json.Encoder().encode
+"""JSON that keeps what jsonb doesn't: the order of members, U+0000."""
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -88,6 +93,7 @@ def execution(done: Assembled, node: str, *, plain: bool = False) -> Row:
         end = End(a.request_id, a.rejection.status, "rejected", 0, error=a.rejection.error)
     derive = _nothing if plain else searchable
     said: End | Answered | None = answered if end is None else end
+    ran: End | Answered | Intent | None = done.intent if said is None else said
     sealed = (a.sealed, answered.sealed if answered else None, end.sealed if end else None)
     seals = [blob for blob in sealed if blob is not None]
     output = None if said is None else said.output
@@ -102,8 +108,8 @@ def execution(done: Assembled, node: str, *, plain: bool = False) -> Row:
         _text(a.function),
         a.deployment,
         node,
-        said.guest if said and said.guest else a.guest,
-        None if said is None else said.invocation,
+        ran.guest if ran and ran.guest else a.guest,
+        None if ran is None else ran.invocation,
         _text(a.method),
         _text(a.url),
         _text(a.path),
@@ -139,6 +145,11 @@ def execution(done: Assembled, node: str, *, plain: bool = False) -> Row:
         to_json(said.warnings) if said and said.warnings and not plain else "[]",
         seals or None,
         done.count,
+        None if ran is None else ran.sent,
+        a.surroundings,
+        None if said is None else said.output_sha256,
+        exact(a.params) if a.params else None,
+        exact(said.error) if said and said.error else None,
     )
 
 
@@ -169,6 +180,10 @@ def call(request_id: str, on: date, c: Call, *, plain: bool = False) -> Row:
         c.first_n,
         c.last_n,
         c.sealed,
+        c.now_ns,
+        c.arguments_sha256,
+        c.result_sha256,
+        None if c.error is None else exact(c.error),
     )
 
 
@@ -226,6 +241,11 @@ def deployment(event: Deployed) -> Row:
         event.git_commit,
         event.git_dirty,
     )
+
+
+def surroundings(event: Surroundings) -> Row:
+    """The parameters of the query `surroundings`."""
+    return event.id, to_json(event.bounds), to_json(event.env_names), event.sealed
 
 
 def function(event: Deployed) -> Row:

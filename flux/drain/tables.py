@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from flux.drain import records
 from flux.drain.assemble import Assembled, Misfit, Unit
 from flux.record.call import Attempt
-from flux.record.events import Deployed, Resource, Spans
+from flux.record.events import Deployed, Resource, Spans, Surroundings
 from flux_postgres_exporter import binary, rows, store
 
 Entry = TypeVar("Entry", bound=tuple[Any, ...])
@@ -47,7 +47,7 @@ class Tables:
         self._spans: list[tuple[str, bytes]] = []
         self.attempts: list[tuple[str, date, Attempt]] = []
         self.loose: list[rows.SpanRow] = []
-        self.events: list[Deployed | Resource | Misfit] = []
+        self.events: list[Deployed | Resource | Surroundings | Misfit] = []
 
     def add(self, unit: Unit) -> None:
         """Take one more unit. Raises one of `store.REFUSALS` where it can't be a row; part of it is here

@@ -77,6 +77,15 @@ class Live:
         self._tasks: set[asyncio.Task[object]] = set()
         self._pushed_in: set[int] = set()
 
+    def sent(self, guest: str, invocation: int) -> None:
+        """Where it runs is the record's alone."""
+
+    def begin(self, call: HostCall) -> None:
+        """Nothing is done before `perform`."""
+
+    def give_up(self, n: int) -> None:
+        """The call's task is cancelled; that is enough."""
+
     async def perform(self, call: HostCall) -> Outcome:
         """See Host.perform; `call.seq` must be set."""
         task = asyncio.current_task()

@@ -14,8 +14,22 @@ from flux.record.call import HostCall, Outcome
 class Host(Protocol):
     """One execution's side of the boundary. Used from one event loop; one instance per execution."""
 
+    def sent(self, guest: str, invocation: int) -> None:
+        """The invocation goes to its guest in this step: the process's name, and the run's number there."""
+        ...
+
+    def begin(self, call: HostCall) -> None:
+        """The guest asks for `call`, in the step in which its frame is read. `perform` follows, unless the
+        call is given up in the same step. Never raises: what is wrong with it, `perform` says.
+        """
+        ...
+
+    def give_up(self, n: int) -> None:
+        """The call of that number, begun and not answered, is wanted no more: it is about to be cancelled."""
+        ...
+
     async def perform(self, call: HostCall) -> Outcome:
-        """Do `call` and say what came of it.
+        """Do `call` and say what came of it. A call that was not begun begins here.
 
         Never raises for what the world answers (a refused connection, a unique violation): that is
         an Outcome with an error. The caller delivers the outcome to the guest in the same step in

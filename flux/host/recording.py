@@ -70,6 +70,31 @@ class Recording:
         self._noted = 0
         self._closed = False
 
+    def sent(self, guest: str, invocation: int) -> None:
+        """Number the step in which the guest is told."""
+        self._execution.sent(guest, invocation)
+        self._inner.sent(guest, invocation)
+
+    def begin(self, call: HostCall) -> None:
+        """Number `call`: so it is recorded though it be given up before anything is done, and what the guest
+        says after it comes after it. What can't be taken is left for `perform` to refuse.
+        """
+        execution = self._execution
+        if (
+            self._closed
+            or call.n in self._seen
+            or len(self._seen) >= MOST_CALLS
+            or execution.payload > MOST_PAYLOAD
+        ):
+            return
+        self._seen.add(call.n)
+        execution.start(call, self._spans.at(call.span).span_id)
+        self._inner.begin(call)
+
+    def give_up(self, n: int) -> None:
+        """It stays open in the record."""
+        self._inner.give_up(n)
+
     async def perform(self, call: HostCall) -> Outcome:
         """Record `call`, do it, record what came of it. See Host.perform.
 
@@ -81,17 +106,17 @@ class Recording:
         """
         if self._closed:
             return self._refused("ExecutionOver", f"{call.op}: the execution is over; nothing was done.")
+        if call.seq < 0:
+            self.begin(call)
         execution = self._execution
         place = self._spans.at(call.span)
-        if call.n in self._seen:
-            return self._refuse_twice(call, place.span_id)
-        if len(self._seen) >= MOST_CALLS:
+        if call.seq < 0:
+            if call.n in self._seen:
+                return self._refuse_twice(call, place.span_id)
+            self._see_that_it_fits()
             raise FunctionError(
                 "TooManyCalls", f"The function made more than {MOST_CALLS} host calls in one execution."
             )
-        self._seen.add(call.n)
-        self._see_that_it_fits()
-        execution.start(call, place.span_id)
         if execution.held > MOST_HELD or ops.leaves(call):
             try:
                 execution.intend(call)

@@ -45,9 +45,14 @@ class Call(msgspec.Struct, array_like=True):
     result_size: int | None = None
     parent_span_id: str | None = None
     sealed: bytes | None = None
-    """AEAD of msgpack {"arguments"?, "result"?} as they were before redaction, or None where nothing was
-    redacted.
+    """AEAD of msgpack {"arguments"?, "result"?, "error"?} as they were before redaction, or None where
+    nothing was redacted.
     """
+    now_ns: int | None = None
+    """The clock that the answer carried, exact: the function's own moved to it."""
+    arguments_sha256: bytes | None = None
+    result_sha256: bytes | None = None
+    """Of the whole payload as it was, where it was cut."""
 
 
 class LogLine(msgspec.Struct, array_like=True):
@@ -124,6 +129,8 @@ class Arrival(msgspec.Struct, array_like=True, tag="arrival"):
     client: str | None = None
     rejection: Rejection | None = None
     """Set where this stands for several rejected requests, of which it is the first; Tallies count them."""
+    surroundings: str | None = None
+    """The id of the Surroundings that its guest was started in."""
 
 
 class Intent(msgspec.Struct, array_like=True, tag="intent"):
@@ -134,6 +141,9 @@ class Intent(msgspec.Struct, array_like=True, tag="intent"):
     request_id: str
     calls: list[Call]
     logs: list[LogLine] = []
+    guest: str | None = None
+    invocation: int | None = None
+    sent: int | None = None
 
 
 class Answered(msgspec.Struct, array_like=True, tag="answered"):
@@ -160,6 +170,10 @@ class Answered(msgspec.Struct, array_like=True, tag="answered"):
     warnings: list[str] = []
     output_size: int | None = None
     sealed: bytes | None = None
+    sent: int | None = None
+    """When the invocation went to its guest: a number of the counter that `Call.started` has."""
+    output_sha256: bytes | None = None
+    """Of the whole output as it was, where it was cut."""
 
 
 class End(msgspec.Struct, array_like=True, tag="end"):
@@ -185,6 +199,10 @@ class End(msgspec.Struct, array_like=True, tag="end"):
     warnings: list[str] = []
     output_size: int | None = None
     sealed: bytes | None = None
+    sent: int | None = None
+    """When the invocation went to its guest: a number of the counter that `Call.started` has."""
+    output_sha256: bytes | None = None
+    """Of the whole output as it was, where it was cut."""
 
 
 class Tally(msgspec.Struct, array_like=True, tag="tally"):
@@ -232,4 +250,19 @@ class Resource(msgspec.Struct, array_like=True, tag="resource"):
     attributes: str
 
 
-Event = Arrival | Intent | Tally | Answered | End | Spans | Deployed | Resource
+class Surroundings(msgspec.Struct, array_like=True, tag="surroundings"):
+    """What guest processes of a node are started with besides code: appended before the first execution that
+    names it.
+    """
+
+    id: str
+    """A keyed digest of the rest."""
+    bounds: dict[str, int | bool]
+    """`memory_mb`, `concurrency`, `dev`."""
+    env_names: list[str]
+    """What ctx.env holds; the values are sealed."""
+    sealed: bytes | None = None
+    """AEAD of msgpack {"env": {name: value}}."""
+
+
+Event = Arrival | Intent | Tally | Answered | End | Spans | Deployed | Resource | Surroundings

@@ -16,7 +16,7 @@ from flux import semconv
 from flux.record.call import Attempt, HostCall, Outcome
 from flux.record.events import Answered, Arrival, Call, End, Failure, Intent, LogLine, Tally
 from flux.recorder.journal import Journal
-from flux.recorder.payloads import cut, cut_text, secret_reading
+from flux.recorder.payloads import cut, cut_text, digest, secret_reading
 from flux.recorder.scrub import Originals, original
 
 MOST_LINES = 10_000
@@ -42,6 +42,8 @@ class Execution:
         "_began",
         "_calls",
         "_done",
+        "_guest",
+        "_invocation",
         "_journal",
         "_left_out",
         "_lines",
@@ -51,6 +53,7 @@ class Execution:
         "_open",
         "_originals",
         "_params",
+        "_sent",
         "_spans",
         "_timeline",
         "_transactions",
@@ -79,6 +82,9 @@ class Execution:
         self._began = journal.ticks()
         self._timeline = arrival.started_ns - self._began
         self._next = 1
+        self._guest: str | None = None
+        self._invocation: int | None = None
+        self._sent: int | None = None
         self._open: dict[int, tuple[Call, int]] = {}
         self._done: list[Call] = []
         self._logs: list[LogLine] = []
@@ -96,6 +102,10 @@ class Execution:
         monotonic one. So nothing in it comes before what caused it when the wall clock is set.
         """
         return self._timeline + self._journal.ticks()
+
+    def sent(self, guest: str, invocation: int) -> None:
+        """The invocation goes to its guest now: takes its number in the node's order."""
+        self._guest, self._invocation, self._sent = guest, invocation, self._journal.number()
 
     def start(self, call: HostCall, parent_span_id: str | None) -> None:
         """A host call begins: gives it its `seq` and its started number."""
@@ -118,6 +128,7 @@ class Execution:
             tx=None if call.tx is None else self._transactions.get(call.tx),
             arguments_size=size,
             parent_span_id=parent_span_id,
+            arguments_sha256=digest(call.arguments, size),
         )
         if arguments is not call.arguments and size is None:
             original(self._originals, record, "arguments", call.arguments)
@@ -133,7 +144,9 @@ class Execution:
         if self.record != "all":
             return
         record, _ = self._open[call.seq]
-        self._journal.write(Intent(self.request_id, [*self._done, record], self._logs), self._originals)
+        event = Intent(self.request_id, [*self._done, record], self._logs)
+        event.guest, event.invocation, event.sent = self._guest, self._invocation, self._sent
+        self._journal.write(event, self._originals)
         self._written()
         record.arguments = b""  # stands in the Intent; the drain takes it from there
         record.sealed = None
@@ -149,6 +162,7 @@ class Execution:
         journal = self._journal
         record.delivered = journal.number()
         record.duration_ns = journal.ticks() - began
+        record.now_ns = outcome.now_ns
         record.status = "done"
         record.error = outcome.error
         record.span_id = outcome.span_id or record.span_id
@@ -261,6 +275,7 @@ class Execution:
         """
         event = Answered(self.request_id, status, outcome, duration_ns, guest=guest, invocation=invocation)
         event.output_kind, event.error, event.warnings = output_kind, error, [*self._warnings]
+        event.sent = self._sent
         if self.record == "all":
             event.calls, event.logs = self._done, self._logs
             self._keep_output(event, output, response_headers)
@@ -304,7 +319,7 @@ class Execution:
         journal = self._journal
         duration = journal.ticks() - self._began if duration_ns is None else duration_ns
         end = End(self.request_id, status, outcome, duration, output_kind=output_kind, error=error)
-        end.guest, end.invocation = guest, invocation
+        end.guest, end.invocation, end.sent = guest, invocation, self._sent
         end.attempts, end.warnings = self._attempts, [*self._warnings]
         if self._left_out:
             end.warnings.append(
@@ -335,6 +350,7 @@ class Execution:
         if output is not None:
             kept, _ = redaction.json_bytes(output)
             event.output, event.output_size = cut(kept, redaction)
+            event.output_sha256 = digest(output, event.output_size)
             if kept is not output and event.output_size is None:
                 original(self._originals, event, "output", output)
         headers = list(response_headers)
@@ -365,6 +381,7 @@ class Execution:
         else:
             kept = redaction.result(record.op, arguments, result)
         record.result, record.result_size = cut(kept, redaction)
+        record.result_sha256 = digest(result, record.result_size)
         if kept is not result and record.result_size is None:
             original(self._originals, record, "result", result)
         self._weigh(record.result)

@@ -4,6 +4,8 @@ record of a secret's reading.
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 import orjson
 
@@ -19,6 +21,11 @@ def cut(data: bytes, redaction: Redaction) -> tuple[bytes, int | None]:
     if len(data) <= LONGEST:
         return data, None
     return redaction.secrets.remove(data)[:LONGEST], len(data)
+
+
+def digest(data: bytes, size: int | None) -> bytes | None:
+    """The sha256 of a payload as it was, where `size` says that it was cut."""
+    return None if size is None else hashlib.sha256(data).digest()
 
 
 def cut_text(text: str, redaction: Redaction) -> str:

@@ -7,12 +7,13 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
 from opentelemetry.sdk.trace import ReadableSpan, Span
 
 from flux.errors import SpoolError
-from flux.record.events import Arrival, Deployed, Spans
+from flux.record.events import Arrival, Deployed, Spans, Surroundings
 from flux.recorder.execution import Execution
 from flux.recorder.journal import Journal
 from flux.recorder.payloads import bare
@@ -51,6 +52,7 @@ class Recorder:
         self.spool = spool
         self._owed: deque[Callable[[], object]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._surroundings: str | None = None
         self.dropped = 0
         """Spans of no execution that the spool could not take; nothing else is ever dropped."""
 
@@ -72,6 +74,8 @@ class Recorder:
         """
         originals: Originals = {id(arrival): (arrival, {"seed": seed, "now_ns": now_ns})}
         self._redact(arrival, originals)
+        if arrival.surroundings is None:
+            arrival.surroundings = self._surroundings
         level = arrival.record
         if level == "all":
             self.journal.write(arrival, originals, begins=True)
@@ -82,6 +86,15 @@ class Recorder:
     def deployed(self, event: Deployed) -> None:
         """A deployment was made; append it before the first execution that names it."""
         self.journal.write(event, {})
+
+    def surroundings(self, env: Mapping[str, str], bounds: Mapping[str, int | bool]) -> str:
+        """What this process's guests are started with, from now on named by each arrival. Returns its id."""
+        sealer = self.journal.sealer
+        content = msgspec.json.encode([dict(env), dict(bounds)], order="sorted")
+        event = Surroundings(sealer.name(content), dict(bounds), sorted(env), sealer.seal({"env": dict(env)}))
+        self.journal.write(event, {})
+        self._surroundings = event.id
+        return event.id
 
     def spans(self, spans: Sequence[ReadableSpan]) -> None:
         """Spans of no execution: they go to that of their parent where it is known, else under their

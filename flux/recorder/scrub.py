@@ -28,6 +28,7 @@ from flux.record.events import (
     LogLine,
     Resource,
     Spans,
+    Surroundings,
     Tally,
 )
 from flux.recorder import packed
@@ -73,7 +74,7 @@ def scrub(event: Event, secrets: SecretForms, originals: Originals) -> None:
         event.spans = [tuple(_removed(value, secrets) for value in row) for row in event.spans]
     elif isinstance(event, Resource):
         event.attributes = _removed(event.attributes, secrets)
-    elif not isinstance(event, Deployed | Tally):
+    elif not isinstance(event, Deployed | Tally | Surroundings):
         raise TypeError(type(event).__name__)
 
 

@@ -8,6 +8,7 @@ that no number of seals repeats one.
 
 from __future__ import annotations
 
+import hmac
 import os
 import struct
 import weakref
@@ -41,6 +42,7 @@ class Sealer:
 
     def __init__(self, master_key: bytes | None) -> None:
         self._master = master_key
+        self._name_key = b"" if master_key is None else _derive(master_key, b"", b"flux names", 32)
         self._subkeys: dict[bytes, AESGCM] = {}
         self.key_id = b"" if master_key is None else _derive(master_key, b"", b"flux seal key id", 4)
         self._salt_anew()
@@ -89,6 +91,11 @@ class Sealer:
             )
         except (InvalidTag, msgspec.DecodeError) as error:
             raise SealError("A sealed value is damaged.") from error
+
+    def name(self, content: bytes) -> str:
+        """32 hex digits that stand for `content` under this key: the same for the same, and of no help in
+        guessing it."""
+        return hmac.digest(self._name_key, content, "sha256").hex()[:32]
 
     def _subkey(self, salt: bytes) -> AESGCM:
         found = self._subkeys.get(salt)

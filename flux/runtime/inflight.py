@@ -140,6 +140,7 @@ class InFlight:
         """Tell the guest."""
         head = encode_invoke(run.number, invocation)
         run.sent = True
+        run.host.sent(self.name, run.number)
         given = invocation.input
         self._connection.write(frame(head, invocation.body + given if given else invocation.body))
 
@@ -247,6 +248,7 @@ class InFlight:
     def _cancel_call(self, run: Run, n: int) -> None:
         """Cancel a call and see to it that it counts as ended even where its task never ran."""
         task, _ = run.open[n]
+        run.host.give_up(n)
         self._winding_up.add(task)
 
         def ended(task: asyncio.Task[None]) -> None:
@@ -272,6 +274,7 @@ class InFlight:
         self._held += size
         if len(run.open) >= MOST_OPEN_CALLS or self._held > MOST_HELD:
             raise RuntimeFault("more host calls open at once than are allowed")
+        run.host.begin(call)
         run.open[n] = (asyncio.Task(self._perform(run, call), loop=self._loop, name="host call"), size)
 
     def _take_note(self, header: Header, body: bytes) -> None:

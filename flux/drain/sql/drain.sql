@@ -40,6 +40,9 @@ INSERT INTO flux.deployments
     (id, function, created_at, runtime, entry, config, manifest, bundle, engine, git_commit, git_dirty)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING
 
+-- name: surroundings
+INSERT INTO flux.surroundings (id, bounds, env_names, sealed) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
+
 -- name: function
 INSERT INTO flux.functions (name, deployment, runtime, route, method, config, updated_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7)

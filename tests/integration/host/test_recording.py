@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -35,6 +36,15 @@ class Answering:
         if self._answer is not None:
             return await self._answer(call)
         return Outcome(result=b"{}", now_ns=NOW)
+
+    def sent(self, guest: str, invocation: int) -> None:
+        pass
+
+    def begin(self, call: HostCall) -> None:
+        pass
+
+    def give_up(self, n: int) -> None:
+        pass
 
     def notify(self, call: HostCall) -> None:
         raise AssertionError("one-way calls are the record's alone")
@@ -358,3 +368,44 @@ async def test_an_execution_whose_calls_are_not_kept_is_performed_all_the_same(t
         record.end()
         assert inner.asked == ["fetch"]
         assert record.calls() == dict[int, Call]()
+
+
+async def test_a_call_that_is_given_up_before_anything_is_done_is_recorded_in_its_place(
+    record: Record,
+) -> None:
+    recorded = host(record, Answering())
+    recorded.begin(call("fetch", 1, {"url": "http://x/"}))
+    recorded.notify(call("log", 2, {"level": "info", "message": "after it"}))
+    recorded.give_up(1)
+    await recorded.close()
+    end = record.end()
+    assert [(known.seq, known.op, known.status) for known in end.calls] == [(1, "fetch", "abandoned")]
+    assert [(line.seq, line.message) for line in end.logs] == [(2, "after it")]
+
+
+async def test_a_call_keeps_the_clock_that_its_answer_carried_exactly(record: Record) -> None:
+    await host(record, Answering()).perform(call("sleep", 1))
+    assert record.end().calls[0].now_ns == NOW
+
+
+async def test_an_invocation_has_its_place_among_the_deliveries(record: Record) -> None:
+    recorded = host(record, Answering())
+    recorded.sent("deno-abc123-1", 7)
+    await recorded.perform(call("fetch", 1, {"url": "http://x/"}))
+    (intent,) = record.intents()
+    end = record.end()
+    assert (intent.guest, intent.invocation) == ("deno-abc123-1", 7)
+    (done,) = end.calls
+    assert done.delivered is not None
+    assert intent.sent == end.sent < done.started < done.delivered
+
+
+async def test_what_was_cut_keeps_the_digest_of_the_whole(record: Record) -> None:
+    long = b'{"value":"' + b"x" * 2**21 + b'"}'
+
+    async def answer(_: HostCall) -> Outcome:
+        return Outcome(result=long, now_ns=NOW)
+
+    await host(record, Answering(answer)).perform(call("sleep", 1, long))
+    (done,) = record.end().calls
+    assert done.arguments_sha256 == done.result_sha256 == hashlib.sha256(long).digest()

@@ -49,6 +49,15 @@ class ScriptedHost:
         outcome.now_ns = outcome.now_ns or self._now
         return outcome
 
+    def sent(self, guest: str, invocation: int) -> None:
+        pass
+
+    def begin(self, call: HostCall) -> None:
+        pass
+
+    def give_up(self, n: int) -> None:
+        pass
+
     def notify(self, call: HostCall) -> None:
         self.notes.append(call)
 

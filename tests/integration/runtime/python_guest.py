@@ -49,6 +49,15 @@ class ScriptedHost:
             return Outcome(error=answer, now_ns=self.now)
         return Outcome(result=json.dumps(answer).encode(), now_ns=self.now)
 
+    def sent(self, guest: str, invocation: int) -> None:
+        pass
+
+    def begin(self, call: HostCall) -> None:
+        pass
+
+    def give_up(self, n: int) -> None:
+        pass
+
     def notify(self, call: HostCall) -> None:
         self.calls.append(call)
 

@@ -147,6 +147,15 @@ class Scheduled:
                 at = self._random.randrange(len(self._waiting))
                 self._waiting.pop(at)[1].set_result(None)
 
+    def sent(self, guest: str, invocation: int) -> None:
+        pass
+
+    def begin(self, call: HostCall) -> None:
+        pass
+
+    def give_up(self, n: int) -> None:
+        pass
+
     def notify(self, call: HostCall) -> None:
         self.log.append((call.n, call.op, call.arguments))
 
@@ -178,6 +187,15 @@ class Recorded:
         await self._turns[place].wait()
         self._turns[place + 1].set()
         return self._order[place][1]
+
+    def sent(self, guest: str, invocation: int) -> None:
+        pass
+
+    def begin(self, call: HostCall) -> None:
+        pass
+
+    def give_up(self, n: int) -> None:
+        pass
 
     def notify(self, call: HostCall) -> None:
         self.log.append((call.n, call.op, call.arguments))
