@@ -149,6 +149,33 @@ def _lost(facts: Facts) -> list[Suggestion]:
     )
 
 
+def _away(facts: Facts) -> list[Suggestion]:
+    """Nothing was sent: to do it again can do nothing twice."""
+    return [
+        *one(
+            "See whether Postgres runs and can be reached: flux doctor",
+            "The database could not be reached, so nothing of this statement was done.",
+        ),
+        *one(
+            "Send the request again once it is back: Flux connects by itself.",
+            "The function did not catch the error.",
+        ),
+    ]
+
+
+def _crowded(facts: Facts) -> list[Suggestion]:
+    return [
+        *one(
+            "See who holds connections for long: flux search --status 503, and flux doctor for locks.",
+            "No connection came free before the function's time was over.",
+        ),
+        *one(
+            "If the transactions are short, raise `pool_size` in flux.toml (and Postgres' max_connections).",
+            "A function may hold three quarters of the pool; the rest is kept for others.",
+        ),
+    ]
+
+
 def _after(facts: Facts) -> str:
     call = facts.cause.call
     return f" after {call.duration_ms:,.0f} ms" if call is not None and call.duration_ms else ""
@@ -175,6 +202,12 @@ CATALOGUE: dict[str, Advice] = {
     "57014": _canceled,
     "lock_not_available": _locked,
     "55P03": _locked,
+    "sqlclient_unable_to_establish_sqlconnection": _away,
+    "08001": _away,
+    "cannot_connect_now": _away,
+    "57P03": _away,
+    "too_many_connections": _crowded,
+    "53300": _crowded,
     "connection_failure": _lost,
     "08006": _lost,
 }

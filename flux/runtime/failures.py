@@ -27,11 +27,17 @@ UNRECORDED = Failure(
 )
 """What a client is told, and its record later, where the end of an execution could not be written."""
 
+_AWAY = frozenset(
+    {"sqlclient_unable_to_establish_sqlconnection", "cannot_connect_now", "too_many_connections"}
+)
+"""Errors by which a function that caught none says that it could not have the database: its client may
+try again."""
+
 
 def explain(error: RuntimeFault | NotFound) -> tuple[int, Failure]:
     """The HTTP status and the recorded failure for an error out of the runtime."""
     if isinstance(error, FunctionError):
-        status = 422 if error.fields else 500
+        status = 503 if error.error_type in _AWAY else 422 if error.fields else 500
         return status, Failure(
             type=error.error_type,
             message=error.message,

@@ -226,7 +226,8 @@ async def test_without_a_connection_left(alone: tuple[Project, OwnPostgres]) -> 
         assert answers[0].json() == "crowded"
         assert {answer.json() for answer in answers[1:]} == {"too_many_connections"}
         failed = await client.post("/write", json="crowded")
-        assert (failed.status_code, failed.json()["error"]["type"]) == (500, "too_many_connections")
+        assert (failed.status_code, failed.json()["error"]["type"]) == (503, "too_many_connections")
+        assert int(failed.headers["retry-after"]) > 0
         for connection in (mine, *crowd):
             await connection.close()
         after = await client.post("/careful", json="after")

@@ -216,3 +216,17 @@ def test_a_lost_connection_is_judged_by_the_rows(
     mutations = [mutation("INSERT", {"id": 1}, None, {"id": 1}, seq=2, rolled_back=undone) for undone in rows]
     (found,) = advice("connection_failure", failing=failing, host_calls=calls, mutations=mutations)
     assert found.text.startswith(text)
+
+
+@pytest.mark.parametrize("kind", ["sqlclient_unable_to_establish_sqlconnection", "cannot_connect_now"])
+def test_a_database_that_is_away_is_named_and_the_request_may_be_sent_again(kind: str) -> None:
+    first, second = advice(kind, status=503)
+    assert "flux doctor" in first.text
+    assert "nothing of this statement was done" in first.reason
+    assert "again" in second.text
+
+
+def test_a_full_pool_says_who_to_look_for() -> None:
+    first, second = advice("too_many_connections", status=503)
+    assert "flux search" in first.text
+    assert "pool_size" in second.text
