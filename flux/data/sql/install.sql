@@ -76,10 +76,11 @@ END $$
 
 -- name: close_catalog
 -- What would let one function read another's statements, or end them: all run as flux_app, and Postgres lets a role do both to its own.
--- Roles that watch over a server keep it.
+-- Roles that watch over a server keep it, and so does the role that owns the schema `flux`: it tells who is in its way.
 DO $$
 DECLARE
     f record;
+    owner text := (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'flux');
 BEGIN
     FOR f IN SELECT p.oid::regprocedure AS called, CASE WHEN p.proname IN ('pg_terminate_backend', 'pg_cancel_backend')
                     THEN 'pg_signal_backend' ELSE 'pg_read_all_stats' END AS keeper
@@ -91,7 +92,7 @@ BEGIN
                     OR p.proname = 'pg_stat_statements' AND EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
                                                                     WHERE d.objid = p.oid AND e.extname = 'pg_stat_statements'))
     LOOP
-        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', f.called, f.keeper);
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I, %I', f.called, f.keeper, owner);
         EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', f.called);
     END LOOP;
 END $$
