@@ -4,11 +4,38 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 from watchfiles import Change, awatch
 
 _IGNORED = frozenset({".flux", ".git", ".venv", "node_modules", "__pycache__", ".dev"})
+
+
+async def written(folder: Path, *, quiet: float = 0.15, patience: float = 2.0) -> None:
+    """Wait until nobody is in the middle of writing a file of `folder`: editors and shells write in steps.
+
+    Args:
+        folder: whose files are looked at; it may be missing.
+        quiet: seconds for which no file has changed then.
+        patience: most seconds to wait.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + patience
+    before, since = _stamps(folder), loop.time()
+    while (now := loop.time()) < min(since + quiet, until):
+        await asyncio.sleep(min(quiet / 5, until - now))
+        if (stamps := _stamps(folder)) != before:
+            before, since = stamps, loop.time()
+
+
+def _stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    found = {}
+    for path in folder.glob("*"):
+        with suppress(OSError):
+            stat = path.stat()
+            found[path.name] = stat.st_mtime_ns, stat.st_size
+    return found
 
 
 class Changes:

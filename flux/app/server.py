@@ -15,7 +15,7 @@ from hypercorn.config import Config as HypercornConfig
 from flux.address import base_url
 from flux.app import memory, port
 from flux.app.application import Application, announce, withdraw
-from flux.app.changes import Changes
+from flux.app.changes import Changes, written
 from flux.app.limit import Limit
 from flux.app.schema import FOLDER, push_files
 from flux.config import Config
@@ -177,6 +177,7 @@ async def _watch(app: Application, audience: Audience, changed: Changes) -> None
     async for paths in changed:
         try:
             if any(schema in (path, path.parent) for path in paths):
+                await written(schema)
                 await _apply_schema(app, audience)
             if any(path.name in ("flux.toml", ".env") and path.parent == config.root for path in paths):
                 audience.trouble("flux.toml or .env has changed.", "Restart `flux dev` to use it.")

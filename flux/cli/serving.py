@@ -96,7 +96,7 @@ class Printer:
             if request.trigger == "http"
             else f"{request.trigger} {request.function}"
         )
-        error = f"  {result.error.type}: {self._line(result.error.message)}" if result.error else ""
+        error = f"  {self._line(f'{result.error.type}: {result.error.message}')}" if result.error else ""
         status = click.style(str(result.status), fg=colour)
         _print(f"  {_dim(result.request_id[:8])} {status} {self._line(what)}{error}")
         self.left(request, result.request_id, result.warnings)

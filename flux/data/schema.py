@@ -18,7 +18,7 @@ from flux.errors import StoreError
 
 _TOKEN = re.compile(
     r"""
-    (?P<comment>--[^\n]*)
+    (?P<comment>--[^\n\r]*)
   | (?P<block>/\*)
   | (?P<escape>\b[eE]'(?:[^'\\]|\\.|'')*')
   | (?P<string>'(?:[^']|'')*')

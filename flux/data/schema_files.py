@@ -65,6 +65,8 @@ class Plan:
 async def plan(connection: Connection, schema_dir: Path) -> Plan:
     """Compare the project's schema files with those the database has seen.
 
+    A file without a statement is not pending: it is one that somebody is about to write.
+
     Args:
         connection: of the owner.
         schema_dir: the project's `schema/`; a missing folder holds no files.
@@ -79,7 +81,8 @@ async def plan(connection: Connection, schema_dir: Path) -> Plan:
         for name, row in applied.items()
         if name not in files or files[name].sha256 != row["sha256"]
     ]
-    return Plan([file for name, file in files.items() if name not in applied], drifted)
+    pending = [file for name, file in files.items() if name not in applied and any(statements(file.text))]
+    return Plan(pending, drifted)
 
 
 async def apply(

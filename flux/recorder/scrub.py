@@ -55,6 +55,8 @@ def scrub(event: Event, secrets: SecretForms, originals: Originals) -> None:
         _unreadable(event, "body", event.headers, event.body, secrets, originals)
         _members(event, ("url", "path", "query", "headers", "params", "body", "input"), secrets, originals)
         event.client_request_id = _removed(event.client_request_id, secrets)
+        event.function = _removed(event.function, secrets)  # one that nobody has: any name may be asked for
+        event.method = _removed(event.method, secrets)
         if event.rejection is not None:
             _clean(event.rejection.error, secrets)
     elif isinstance(event, Intent):
@@ -91,7 +93,11 @@ def _calls(calls: list[Call], logs: list[LogLine], secrets: SecretForms, origina
         _members(call, ("arguments", "result"), secrets, originals)
         error = call.error
         if error is not None:
-            kept = CallError(error.type, _removed(error.message, secrets), _removed(error.detail, secrets))
+            kept = CallError(
+                _removed(error.type, secrets),
+                _removed(error.message, secrets),
+                _removed(error.detail, secrets),
+            )
             if kept != error:
                 original(originals, call, "error", msgspec.to_builtins(error))
                 call.error = kept
@@ -149,6 +155,7 @@ def _failure(end: Answered | End, secrets: SecretForms, originals: Originals) ->
 
 
 def _clean(failure: Failure, secrets: SecretForms) -> None:
+    failure.type = _removed(failure.type, secrets)
     failure.message = _removed(failure.message, secrets)
     failure.stack = _removed(failure.stack, secrets)
     failure.fields = _removed(failure.fields, secrets)

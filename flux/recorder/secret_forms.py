@@ -24,6 +24,8 @@ SHORTEST: Final = 8
 FEWEST: Final = 5
 """Bytes that a canonical form needs to be looked for; else the value is looked for as it is."""
 
+_ARMOUR = re.compile(r"\s*(?:-{3,}|[A-Za-z-]+: |[{}\[\]]\s*$)")
+"""Lines of a key file or a JSON document that all of their kind have, and that hold no secret."""
 _UNFIT = re.compile(r"[^A-Za-z0-9_.-]")
 USERINFO: Final = re.compile(
     rb"(?::|%3a)(?:\\*+/|%2f){2}((?:(?!%40|%2f|%3f|%23)[^/@?#\s\"'<>`\\\x00-\x20]){1,2048})(?:@|%40)", re.I
@@ -67,11 +69,21 @@ class SecretForms:
         return bool(self._text or self._raw)
 
     def add(self, name: str, value: str) -> None:
-        """Look for `value` from now on. Shorter than 8 bytes: nothing happens."""
+        """Look for `value` from now on, and for each of its lines: what is printed is logged line by line.
+
+        Shorter than 8 bytes: nothing happens.
+        """
+        mark = f"[redacted:{_UNFIT.sub('_', name)}]".encode()
+        self._add(value, mark)
+        lines = value.splitlines()
+        for line in lines if len(lines) > 1 else ():
+            if not _ARMOUR.match(line):
+                self._add(line.strip(), mark)
+
+    def _add(self, value: str, mark: bytes) -> None:
         raw = value.encode("utf-8", "surrogatepass")
         if len(raw) < SHORTEST:
             return
-        mark = f"[redacted:{_UNFIT.sub('_', name)}]".encode()
         texts = list(_texts(raw))
         for form in texts:
             self._text.setdefault(form, mark)

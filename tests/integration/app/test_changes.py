@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from flux.app.changes import Changes
+from flux.app.changes import Changes, written
 
 PATIENCE = 20.0
 
@@ -57,3 +57,31 @@ async def test_what_is_flux_own_or_others_is_left_out(tmp_path: Path) -> None:
         async for paths in changes:
             assert paths == {tmp_path / "mine"}
             stop.set()
+
+
+async def test_a_file_that_is_written_in_steps_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "1.sql"
+    path.write_text("")
+    steps = 4
+
+    async def write() -> None:
+        for step in range(steps):
+            await asyncio.sleep(0.05)
+            path.write_text("x" * (step + 1))
+
+    writing = asyncio.create_task(write())
+    await written(tmp_path, quiet=0.4, patience=PATIENCE)
+    assert path.read_text() == "x" * steps
+    await writing
+
+
+async def test_writing_without_an_end_is_not_waited_for(tmp_path: Path) -> None:
+    async def write() -> None:
+        for step in range(1_000_000):
+            (tmp_path / "1.sql").write_text("x" * (step % 97))
+            await asyncio.sleep(0)
+
+    writing = asyncio.create_task(write())
+    async with asyncio.timeout(PATIENCE):
+        await written(tmp_path, quiet=5, patience=0.2)
+    writing.cancel()

@@ -115,6 +115,31 @@ LEFT: list[tuple[str, list[str]]] = [
         [],
     ),
     ("await ctx.sleep(1);\nreturn ctx.db.sql('select 1');", []),
+    # A patience that was not needed holds nothing.
+    (
+        "return await Promise.race([ctx.db.sql('select 1'), new Promise((_, r) => setTimeout(r, 100))]);",
+        [],
+    ),
+    (
+        "const patience = (ms: number) => new Promise((_, r) => setTimeout(() => r(new Error('late')), ms));\nreturn await Promise.race([ctx.db.sql('select 1'), patience(100)]);",
+        [],
+    ),
+    (
+        "const patience = async (ms: number) => { await ctx.sleep(ms); throw new Error('late'); };\nreturn await Promise.any([patience(100), ctx.db.sql('select 1')]);",
+        [],
+    ),
+    (
+        "const stop = new AbortController();\nsetTimeout(() => stop.abort(), 100);\nawait fetch('http://a.test/', { signal: stop.signal });\nreturn 1;",
+        [],
+    ),
+    (
+        f"const audit = async () => {{\n  await ctx.sleep(100);\n  await {INSERT};\n}};\naudit();\nreturn await Promise.race([ctx.db.sql('select 1'), ctx.sleep(100)]);",
+        ["functions/f/index.ts:3: A timer had not run out"],
+    ),
+    (
+        f"setTimeout(() => {{ stop(); {INSERT}; }}, 100);\nconst stop = () => new AbortController().abort();\nreturn 1;",
+        ["functions/f/index.ts:2: A timer had not run out"],
+    ),
 ]
 
 
@@ -274,6 +299,18 @@ PYTHON_LEFT: list[tuple[str, list[str]]] = [
             "functions/hello/main.py:4: A task waited here",
             "functions/hello/main.py:6: After the handler had returned, a task failed: KeyError: 'late'",
         ],
+    ),
+    (
+        "import asyncio\nasync def handler(input, ctx):\n    asyncio.get_running_loop().call_soon(lambda: 1 / 0)\n    await asyncio.sleep(0)\n    return 1",
+        ["functions/hello/main.py:3: Nobody caught: ZeroDivisionError: division by zero"],
+    ),
+    (
+        "import asyncio\nasync def handler(input, ctx):\n    asyncio.get_running_loop().call_later(0.001, lambda: 1 / 0)\n    await ctx.sleep(5)\n    return 1",
+        ["functions/hello/main.py:3: Nobody caught: ZeroDivisionError: division by zero"],
+    ),
+    (
+        "import asyncio\nasync def handler(input, ctx):\n    asyncio.get_running_loop().create_future().set_exception(KeyError('k'))\n    return 1",
+        ["Nobody caught: KeyError: 'k'"],
     ),
     (
         "async def handler(input, ctx):\n    for _ in range(3):\n        ctx.db.execute('select 1')\n    return 1",

@@ -98,3 +98,14 @@ def test_no_text_takes_long_to_look_through(unit: bytes) -> None:
     began = time.process_time()
     assert secrets.remove(text).endswith(b"[redacted:KEY]")
     assert time.process_time() - began < 5
+
+
+def test_each_line_of_a_secret_of_several_is_found_by_itself() -> None:
+    secrets = SecretForms()
+    inside = "MIIEvQIBADANBgkqhkiG9w0B\n  AQEFAASCBKcwggSjAgEAAoIB  \r\nshort\n"
+    key = f"-----BEGIN PRIVATE KEY-----\n{inside}-----END PRIVATE KEY-----\n"
+    secrets.add("PEM", key)
+    for line in key.splitlines():
+        kept = secrets.remove(f"log: {line}.".encode())
+        assert (b"[redacted:PEM]" in kept) == (line[:2] in ("MI", "  ")), line
+    assert secrets.remove(f"<{key}>".encode()).count(b"[redacted:PEM]") == 1

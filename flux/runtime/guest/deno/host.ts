@@ -103,6 +103,12 @@ export function answer(invocation: Invocation, frame: Header, body: Uint8Array<A
   });
 }
 
+/** The call may be left open without a warning. */
+export function hush(invocation: Invocation, n: number): void {
+  const pending = mapGet(invocation.pending, n);
+  if (pending !== undefined) pending.quiet = true;
+}
+
 function header(t: string, invocation: Invocation, n: number, op: string, tx: number | undefined, span: number | undefined): string {
   const start = `{"t":"${t}","i":${invocation.number},"n":${n},"op":"${op}"`;
   return `${start}${tx === undefined ? "" : `,"tx":${tx}`}${span === undefined ? "" : `,"span":${span}`}}`;

@@ -37,6 +37,9 @@ export const promiseThen = uncurry(Promise.prototype.then) as <T, R>(
   done: (value: T) => R,
   failed?: (reason: unknown) => R,
 ) => Promise<R>;
+export const functionText = uncurry(Function.prototype.toString) as (self: unknown) => string;
+const exec = uncurry(RegExp.prototype.exec) as (self: RegExp, text: string) => unknown;
+export const matches = (pattern: RegExp, text: string): boolean => text.length < 200 && exec(pattern, text) !== null;
 export const mapGet = uncurry(Map.prototype.get) as <K, V>(self: Map<K, V>, key: K) => V | undefined;
 export const mapSet = uncurry(Map.prototype.set) as <K, V>(self: Map<K, V>, key: K, value: V) => void;
 export const mapForEach = uncurry(Map.prototype.forEach) as <K, V>(self: Map<K, V>, each: (value: V, key: K) => void) => void;

@@ -1,8 +1,19 @@
 // setTimeout, setInterval and ctx.sleep as host calls: time passes in the host, and a timer's end is a reply like any other.
 
-import { abandon, ask, site } from "./host.ts";
-import { scope, type Scope } from "./invocation.ts";
-import { mapDelete, mapGet, mapSet, ObjectDefineProperty, promiseThen, ReflectApply } from "./primordials.ts";
+import { abandon, ask, hush, site } from "./host.ts";
+import { type Invocation, scope, type Scope } from "./invocation.ts";
+import {
+  functionText,
+  isArray,
+  mapDelete,
+  mapGet,
+  mapSet,
+  matches,
+  ObjectDefineProperty,
+  promiseThen,
+  RealPromise,
+  ReflectApply,
+} from "./primordials.ts";
 import { report } from "./console.ts";
 
 interface Timer {
@@ -13,6 +24,32 @@ interface Timer {
 const timers: Map<number, Timer> = new Map();
 let last = 0;
 
+/** `() => controller.abort()` and its like: what is left undone when such a timer is dropped is nothing. */
+const ABORTS = /^(?:\(\)\s*=>\s*\{?|function\s*\w*\(\)\s*\{)\s*(?:return\s+)?[\w$.?]+\.abort\([^;{}]*\)\s*;?\s*\}?$/;
+
+/** Timers that the code which runs now has set without a pause, oldest first, and whose they are. */
+let fresh: { invocation: Invocation; ns: number[] } | undefined;
+
+function remember(invocation: Invocation, n: number): void {
+  if (fresh?.invocation !== invocation) {
+    const mine = fresh = { invocation, ns: [] };
+    promiseThen(RealPromise.resolve(), () => {
+      if (fresh === mine) fresh = undefined;
+    });
+  }
+  fresh.ns[fresh.ns.length] = n;
+}
+
+/**
+ * A race of `members` promises begins: all but one of them may be left behind, and that is meant. Their timers have just been set, the last
+ * ones of this turn; one that loses says nothing.
+ */
+function raced(members: number): void {
+  if (fresh === undefined) return;
+  const { invocation, ns } = fresh;
+  for (let i = ns.length - 1; i >= 0 && i > ns.length - members; i--) hush(invocation, ns[i]!);
+}
+
 function milliseconds(value: unknown): number {
   const number = Number(value);
   return number >= 0 && number <= 2 ** 31 ? number : number > 2 ** 31 ? 2 ** 31 : 0;
@@ -20,7 +57,9 @@ function milliseconds(value: unknown): number {
 
 function start(id: number, ms: number, repeat: boolean, run: () => unknown, at = site(), quiet = false): void {
   const asked = ask("sleep", `{"ms":${ms}}`, undefined, at, quiet);
+  const { invocation } = scope()!;
   mapSet(timers, id, { scope: scope()!, n: asked.n });
+  remember(invocation, asked.n);
   promiseThen(asked.answer, () => {
     if (mapGet(timers, id) === undefined) return;
     if (!repeat) mapDelete(timers, id);
@@ -37,7 +76,8 @@ function timer(repeat: boolean, quiet = false) {
   return (callback: unknown, ms?: unknown, ...args: unknown[]): number => {
     if (typeof callback !== "function") throw new TypeError(`${repeat ? "setInterval" : "setTimeout"} takes a function.`);
     const id = ++last;
-    start(id, milliseconds(ms), repeat, () => ReflectApply(callback as () => unknown, globalThis, args as []), site(), quiet);
+    const silent = quiet || (!repeat && matches(ABORTS, functionText(callback)));
+    start(id, milliseconds(ms), repeat, () => ReflectApply(callback as () => unknown, globalThis, args as []), site(), silent);
     return id;
   };
 }
@@ -51,7 +91,9 @@ function clear(id: unknown): void {
 
 /** Wait `ms` milliseconds. */
 export async function sleep(ms: number): Promise<void> {
-  await ask("sleep", `{"ms":${milliseconds(ms)}}`).answer;
+  const asked = ask("sleep", `{"ms":${milliseconds(ms)}}`);
+  remember(scope()!.invocation, asked.n);
+  await asked.answer;
 }
 
 /** Replace the realm's timers. Called once, before user code. */
@@ -62,6 +104,15 @@ export function installTimers(): void {
   define(globalThis, "setInterval", timer(true));
   define(globalThis, "clearTimeout", clear);
   define(globalThis, "clearInterval", clear);
+  for (const name of ["race", "any"] as const) {
+    const original = RealPromise[name];
+    define(RealPromise, name, {
+      [name](this: unknown, members: unknown) {
+        raced(isArray(members) ? members.length : 2);
+        return ReflectApply(original as (members: unknown) => unknown, this as typeof Promise, [members]);
+      },
+    }[name]);
+  }
   define(AbortSignal, "timeout", (ms: number) => {
     const controller = new AbortController();
     const expire = () => controller.abort(new DOMException("Signal timed out.", "TimeoutError"));

@@ -38,6 +38,28 @@ async def test_an_edited_or_missing_file_is_drift(owner: Owner, tmp_path: Path) 
     assert "new file" in found.drifted[0].message
 
 
+@pytest.mark.parametrize("text", ["", " \n", "-- to be written\n", "/* ; */;"])
+async def test_a_file_without_a_statement_waits_to_be_written(
+    owner: Owner, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "1.sql").write_text(text)
+    assert await apply(owner.connection, tmp_path) == []
+    (tmp_path / "1.sql").write_text("CREATE TABLE a (id int)")
+    assert await apply(owner.connection, tmp_path) == ["1.sql"]
+    assert (await plan(owner.connection, tmp_path)).drifted == []
+
+
+async def test_a_comment_ends_at_a_carriage_return_as_it_does_in_postgres(
+    owner: Owner, tmp_path: Path
+) -> None:
+    (tmp_path / "1.sql").write_bytes(b"-- tables\rCREATE TABLE a (id int);\r")
+    assert await apply(owner.connection, tmp_path) == ["1.sql"]
+    assert await owner.connection.fetchval("SELECT to_regclass('a') IS NOT NULL")
+    (tmp_path / "2.sql").write_bytes(b"-- x\rCOMMIT; CREATE TABLE b (id int);")
+    with pytest.raises(SchemaError, match="ends the transaction"):
+        await apply(owner.connection, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [

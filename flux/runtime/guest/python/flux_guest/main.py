@@ -256,18 +256,27 @@ class _Server:
                 error = task.exception()
                 if error is None:
                     continue
-                described = leftovers.failed(invocation, error, before, self._root)
-                if described is not None:
-                    said = f"{before}{described['type']}: {described['message']}"
-                    log(invocation, "error", said, {"stack": described["stack"]})
+                self._tell(invocation, error, before)
+
+    def _tell(self, invocation: Invocation, error: BaseException, before: str) -> None:
+        """Tell an error that nobody awaited: in the log, and as a warning."""
+        described = leftovers.failed(invocation, error, before, self._root)
+        if described is not None:
+            said = f"{before}{described['type']}: {described['message']}"
+            log(invocation, "error", said, {"stack": described["stack"]})
 
     def _stray(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """An error that no invocation can be told of any more."""
+        """An error in a callback, or in a future that nobody asked. Its invocation is told, if it is open."""
         error = context.get("exception")
+        handle = context.get("handle")
         if isinstance(error, InvocationOver):
             return
-        if isinstance(error, MemoryError) and "handle" in context:
+        if isinstance(error, MemoryError) and handle is not None:
             starve()
+        invocation = current.get() if handle is None else handle._context.get(current)
+        if error is not None and invocation is not None and not invocation.closed:
+            self._tell(invocation, error, "Nobody caught: ")
+            return
         text = context.get("message", "")
         if error is not None:
             described = failure(error, self._root)
