@@ -15,6 +15,7 @@ FluxError
     Overloaded          the pool has no room: 503
     GuestDied           the guest process ended in mid-invocation: 502
     DeadlineExceeded    the function did not answer in time: 504
+    Unanswered          the host answers nothing more in this execution
     FunctionError       the function threw: 500 (or 422 with fields)
 
 A message says what is wrong and where; `hint` says what to do about it.
@@ -125,6 +126,10 @@ class GuestDied(RuntimeFault):
 
 class DeadlineExceeded(RuntimeFault):
     """The function did not answer before its deadline."""
+
+
+class Unanswered(RuntimeFault):
+    """The host answers nothing more in this execution: whoever waits for its open calls waits in vain."""
 
 
 class FunctionError(RuntimeFault):

@@ -63,5 +63,6 @@ FLUX_DEPLOYMENT: Final = "flux.deployment"
 FLUX_CALL: Final = "flux.call"  # the host call's number (seq) in its execution
 FLUX_CLIENT_REQUEST_ID: Final = "flux.client_request_id"
 FLUX_COUNT: Final = "flux.count"  # requests that were rejected together
+FLUX_REPLAY_OF: Final = "flux.replay_of"  # the execution that a replay repeats
 FLUX_JOB_ATTEMPT: Final = "flux.job.attempt"
 FLUX_TRANSACTION_OUTCOME: Final = "flux.transaction.outcome"

@@ -47,6 +47,9 @@ from flux.recorder.recorder import Recorder
 from flux.recorder.redaction import Redaction
 from flux.recorder.seal import Sealer, SealError
 from flux.recorder.telemetry import setup
+from flux.replay.guests import Guests, Launch
+from flux.replay.record import Records
+from flux.replay.run import Replayer
 from flux.runtime.deno import DenoLauncher
 from flux.runtime.executor import Executor
 from flux.runtime.functions import discover
@@ -322,6 +325,28 @@ class Application:
         elif result.status >= 400:
             error = {"type": str(result.status), "message": f"{job.name} answered {result.status}."}
         return JobResult(ok=error is None, request_id=result.request_id, error=error)
+
+    def replayer(self) -> Replayer:
+        """What replays executions, its guests ended with this."""
+        config, redaction = self.config, self.redaction
+        launchers: dict[str, Launch] = {
+            "typescript": DenoLauncher,
+            "python": lambda memory_mb: PythonLauncher(),
+        }
+        guests = Guests(
+            launchers,
+            slots_dir=config.flux_dir / "guests",
+            boot_seed=partial(_boot_seed, config.master_key),
+            project=config.root,
+        )
+        self._stack.push_async_callback(guests.close)
+
+        def tell(name: str, value: str) -> None:
+            redaction.add_secret(name, self._secrets.version(name, value), value)
+
+        versions = {runtime: launch(config.memory_mb).versions() for runtime, launch in launchers.items()}
+        records = Records(self.store, Sealer(config.master_key), versions)
+        return Replayer(records, guests, self.executor, tell=tell, clean=redaction.secrets.remove_text)
 
     async def ready(self) -> dict[str, Any]:
         """Whether Postgres answers, the sidecar runs and was heard of lately, and the spool is in its place.

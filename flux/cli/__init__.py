@@ -29,6 +29,7 @@ COMMANDS: dict[str, Lazy] = {
     "tail": Lazy("flux.cli.tail:tail", "Follow executions as they happen."),
     "logs": Lazy("flux.cli.logs:logs", "Show what functions logged."),
     "trace": Lazy("flux.cli.trace:trace", "Show exactly what one execution did."),
+    "replay": Lazy("flux.cli.replay:replay", "Run a recorded execution again, exactly, and compare."),
     "why": Lazy("flux.cli.why:why", "Explain why an execution failed."),
     "state": Lazy("flux.cli.state:state", "Ask who changed a row, and when: history, blame."),
     "db": Lazy("flux.cli.db:db", "The project's database: push, url, shell."),

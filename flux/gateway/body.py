@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import parse_qsl
 
 import orjson
 
@@ -97,20 +96,6 @@ def is_json_body(content_type: str | None, body: bytes) -> bool:
     if kind in ("", "application/x-www-form-urlencoded"):
         return kind == "" or body.lstrip()[:1] in (b"{", b"[", b'"')
     return False
-
-
-def query_members(query: str) -> dict[str, list[str]]:
-    """The query string as name -> values, in order; percent-decoded, bad UTF-8 replaced."""
-    found: dict[str, list[str]] = {}
-    if "%" not in query and "+" not in query:
-        for member in query.split("&"):
-            if member:
-                name, _, value = member.partition("=")
-                found.setdefault(name, []).append(value)
-        return found
-    for name, value in parse_qsl(query, keep_blank_values=True, max_num_fields=None):
-        found.setdefault(name, []).append(value)
-    return found
 
 
 def query_input(members: Mapping[str, list[str]]) -> bytes:

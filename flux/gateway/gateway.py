@@ -29,7 +29,6 @@ from flux.gateway.body import (
     Receive,
     is_json_body,
     query_input,
-    query_members,
     read_body,
 )
 from flux.gateway.flood import Flood
@@ -40,7 +39,7 @@ from flux.gateway.traffic import Traffic
 from flux.record.events import Failure
 from flux.runtime.executor import Executor
 from flux.runtime.registry import Registry
-from flux.runtime.request import Request, Result
+from flux.runtime.request import Request, Result, query_members
 from flux.runtime.routes import is_internal
 
 log = logging.getLogger("flux.gateway")

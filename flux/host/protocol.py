@@ -39,12 +39,14 @@ class Host(Protocol):
         Raises:
             SpoolError: what was about to be sent could not be recorded; nothing was sent.
             FunctionError: the function has made more calls than one execution may.
+            Unanswered: it is never answered, and nor is anything else in this execution.
+            RuntimeFault: likewise, and the execution is to end so.
         """
         ...
 
     def notify(self, call: HostCall) -> None:
         """Take a one-way call (`log`, `span.start`, `span.end`): no answer, no waiting, never raises for
-        bad arguments.
+        bad arguments. Each is told once, in the order in which the guest made them.
         """
         ...
 

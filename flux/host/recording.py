@@ -15,7 +15,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import Tracer
 
-from flux.errors import FunctionError, SpoolError
+from flux.errors import FunctionError, RuntimeFault, SpoolError
 from flux.host.protocol import Host
 from flux.host.spans import MOST_SPANS, GuestSpans
 from flux.record import arguments, ops
@@ -126,6 +126,8 @@ class Recording:
         token = attach(with_call(place.context, call.seq))
         try:
             outcome = await self._inner.perform(call)
+        except RuntimeFault:
+            raise  # it is never answered; the execution is to end
         except Exception as error:
             log.exception("host call %s %s failed inside Flux", execution.request_id, call.op)
             outcome = self._refused(type(error).__name__, f"{call.op}: {error}")
@@ -143,6 +145,7 @@ class Recording:
             self._execution.warn(_twice(call))
             return
         self._noted = call.n
+        self._inner.notify(call)
         try:
             if call.op == ops.LOG:
                 self._log(call)
@@ -170,14 +173,8 @@ class Recording:
             await self._inner.close()
 
     def _log(self, call: HostCall) -> None:
-        span_id = self._spans.at(call.span).span_id
-        try:
-            line = asked(call, arguments.Log)
-        except InvalidArguments:
-            self._execution.log(call, "info", call.arguments.decode("utf-8", "replace"), None, span_id)
-            return
-        fields = bytes(line.fields) if isinstance(line.fields, Raw) else None
-        self._execution.log(call, _LEVELS.get(line.level, "info"), line.message, fields, span_id)
+        level, message, fields = read_line(call)
+        self._execution.log(call, level, message, fields, self._spans.at(call.span).span_id)
 
     def _see_that_it_fits(self) -> None:
         if self._execution.payload > MOST_PAYLOAD:
@@ -198,6 +195,16 @@ class Recording:
         self._execution.start(nameless, span_id)
         self._execution.finish(nameless, outcome)
         return outcome
+
+
+def read_line(call: HostCall) -> tuple[str, str, bytes | None]:
+    """Level, message and exact fields of a log line; one that can't be understood is its text."""
+    try:
+        line = asked(call, arguments.Log)
+    except InvalidArguments:
+        return "info", call.arguments.decode("utf-8", "replace"), None
+    fields = bytes(line.fields) if isinstance(line.fields, Raw) else None
+    return _LEVELS.get(line.level, "info"), line.message, fields
 
 
 def _twice(call: HostCall) -> str:

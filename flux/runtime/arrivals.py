@@ -10,8 +10,8 @@ from flux.record.events import Arrival, Rejection
 from flux.record.identity import day_of
 from flux.recorder.execution import Execution
 from flux.recorder.recorder import Recorder
-from flux.runtime.registry import Served
 from flux.runtime.request import Request
+from flux.runtime.underway import Start
 
 _KINDS = {"http": SpanKind.SERVER, "job": SpanKind.CONSUMER}
 _FAAS_TRIGGER = {"http": "http", "job": "pubsub", "cron": "timer"}
@@ -29,24 +29,18 @@ class Arrivals:
         self._tracer = tracer
 
     def open(
-        self,
-        request: Request,
-        served: Served | None,
-        request_id: str,
-        seed: bytes,
-        started_ns: int,
-        rejection: Rejection | None = None,
+        self, start: Start, request_id: str, started_ns: int, rejection: Rejection | None = None
     ) -> tuple[Execution, Span]:
-        """Begin the execution of `request`, with its root span.
+        """Begin an execution, with its root span.
 
         Args:
-            request: what came; served: its function, or None where there is none.
-            request_id: its id. seed: the invocation's 32 bytes. started_ns: when it came.
+            start: what is to run. request_id: its id. started_ns: when it came.
             rejection: how it is answered, where that is known already.
 
         Raises:
             SpoolError: it can't be recorded.
         """
+        request, served = start.request, start.served
         root = self._root_span(request, request_id, started_ns)
         where = root.get_span_context()
         parent = getattr(root, "parent", None)
@@ -80,9 +74,11 @@ class Arrivals:
                     job_attempt=request.job_attempt,
                     client=request.client,
                     rejection=rejection,
+                    replay_of=start.replay_of,
+                    surroundings=start.surroundings,
                 ),
-                seed=seed,
-                now_ns=started_ns,
+                seed=start.seed,
+                now_ns=start.guest_ns,
             )
         except SpoolError:
             self._recorder.forget(root)

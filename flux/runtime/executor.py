@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -30,10 +29,8 @@ from flux.errors import (
     SpoolGone,
     Unconfirmed,
 )
-from flux.host.protocol import Host
 from flux.record.events import Failure, Rejection
 from flux.recorder.context import now_in, with_execution
-from flux.recorder.execution import Execution
 from flux.recorder.recorder import Recorder
 from flux.runtime import failures
 from flux.runtime.arrivals import Arrivals
@@ -41,7 +38,7 @@ from flux.runtime.engine import Invocation, Reply
 from flux.runtime.registry import Registry
 from flux.runtime.request import Ending, Request, Result
 from flux.runtime.together import Together
-from flux.runtime.underway import Start, Underway
+from flux.runtime.underway import HostFactory, Known, Start, Underway
 
 log = logging.getLogger("flux.runtime")
 
@@ -52,17 +49,6 @@ _ANSWERED_EARLY = frozenset({"http", "invoke"})
 """Triggers whose caller gets its answer while work goes on that was handed to ctx.waitUntil."""
 
 _GIVEN_UP = Failure(type="Cancelled", message="It was ended: whoever called it no longer waited.")
-
-
-class HostFactory(Protocol):
-    """Makes the recorded host of one execution."""
-
-    def __call__(self, execution: Execution, context: Context, request: Request, deadline: float) -> Host:
-        """`context` holds the function span: the parent of what the host's calls trace.
-
-        `deadline` is on the event loop's clock.
-        """
-        ...
 
 
 class Executor:
@@ -119,16 +105,22 @@ class Executor:
         Raises:
             SpoolError: the execution can't be recorded (SpoolFull: no room); its answer must be a 503.
         """
-        began = self._monotonic()
         # What is invoked begins in its caller's time.
         nested = request.trigger == "invoke" and request.parent_request_id is not None
         started_ns = now_in(request.context) if nested else self._clock()
         served = self._registry.get(request.function) if request.function else None
         random = self._entropy(48)
-        seed, request_id = random[:32], random[32:].hex()
-        start = Start(request, served, seed, started_ns, began)
-        execution, root = self._arrivals.open(request, served, request_id, seed, started_ns)
-        run = Underway(start, execution, root)
+        start = Start(request, served, random[:32], started_ns, self._hosts)
+        return await self._run_to_end(start, random[32:].hex(), started_ns)
+
+    async def run(self, start: Start) -> Result:
+        """Run what is given whole, as an execution of its own; see `execute`."""
+        return await self._run_to_end(start, self._entropy(16).hex(), self._clock())
+
+    async def _run_to_end(self, start: Start, request_id: str, started_ns: int) -> Result:
+        request, began = start.request, self._monotonic()
+        execution, root = self._arrivals.open(start, request_id, started_ns)
+        run = Underway(start, began, execution, root)
         self.in_flight += 1
         counted = "interrupted"
         try:
@@ -174,9 +166,8 @@ class Executor:
         request.body = b""
         started_ns = self._clock() if started_ns is None else started_ns
         rejection = Rejection(status, failure)
-        execution, root = self._arrivals.open(
-            request, served, request_id, self._entropy(32), started_ns, rejection
-        )
+        start = Start(request, served, self._entropy(32), started_ns, self._hosts)
+        execution, root = self._arrivals.open(start, request_id, started_ns, rejection)
 
         def ended(together: Together) -> None:
             self._count(request, "rejected", together.count)
@@ -261,16 +252,20 @@ class Executor:
                 raise served.failure or RuntimeFault(f"`{served.name}` is not loaded.")
             where = span.get_span_context()
             deadline = asyncio.get_running_loop().time() + served.timeout
-            run.host = self._hosts(
+            start = run.start
+            run.host = start.host(
                 execution, with_execution(request.context, execution, span), request, deadline
+            )
+            known = start.known or Known(
+                execution.request_id, execution.trace_id, format(where.span_id, "016x")
             )
             reply = await served.guest.invoke(
                 Invocation(
-                    request_id=execution.request_id,
-                    trace_id=execution.trace_id,
-                    span_id=format(where.span_id, "016x"),
-                    seed=run.start.seed,
-                    now_ns=run.start.started_ns,
+                    request_id=known.request_id,
+                    trace_id=known.trace_id,
+                    span_id=known.span_id,
+                    seed=start.seed,
+                    now_ns=start.guest_ns,
                     timeout=served.timeout,
                     request={
                         "method": request.method,
@@ -304,7 +299,7 @@ class Executor:
         """Write down how it is answered while it goes on. None where its answer has to wait for its end."""
         if run.start.request.trigger not in _ANSWERED_EARLY or self._recorder.spool.durability == "postgres":
             return None
-        duration = self._monotonic() - run.start.began
+        duration = self._monotonic() - run.began
         try:
             self._record(run.execution.answer, ending, duration)
         except SpoolError:
@@ -322,7 +317,7 @@ class Executor:
             counted = "interrupted"
             try:
                 await self._see_through(run)
-                duration = self._monotonic() - run.start.began
+                duration = self._monotonic() - run.began
                 self._recorder.owe(partial(self._record, run.execution.end, ending, duration))
                 counted = ending.outcome
                 if self.left is not None and run.warnings[known:]:
@@ -352,7 +347,7 @@ class Executor:
 
     async def _finish(self, run: Underway, ending: Ending) -> Result:
         self._mark(run, ending)
-        duration = self._monotonic() - run.start.began
+        duration = self._monotonic() - run.began
         run.root.end()
         execution, http = run.execution, run.start.request.trigger == "http"
         try:

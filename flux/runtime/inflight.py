@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from flux.errors import FluxError, RuntimeFault
+from flux.errors import FluxError, RuntimeFault, Unanswered
 from flux.host.protocol import Host
 from flux.record import ops
 from flux.record.call import HostCall
@@ -53,6 +53,7 @@ class Run(msgspec.Struct, eq=False):
         failed: whether it was ended from here, not by the guest.
         more: what is open after its handler has settled, in the guest's word: `work` that was handed to
             ctx.waitUntil, which goes on making calls, or `calls`. Its `end` follows.
+        silent: why its host answers nothing more, once it has said so.
         over: whether that has come. cut: whether nobody waits for it any more.
         warnings: what it left behind, as far as the guest has told.
         settled: done when its handler has settled and no call is open; None before someone waits for that.
@@ -67,6 +68,7 @@ class Run(msgspec.Struct, eq=False):
     sent: bool = False
     failed: bool = False
     more: str | None = None
+    silent: str | None = None
     over: bool = False
     cut: bool = False
     last: int = 0
@@ -148,6 +150,9 @@ class InFlight:
         """The handler has settled: wait for the work and the calls it left open, until `cut_off`. An
         invocation that was ended from here leaves none that it waits for."""
         if run.unsettled and not run.failed:
+            if run.silent is not None:
+                self.cut_off(run, run.silent)
+                return
             run.settled = self._loop.create_future()
             await run.settled
 
@@ -223,6 +228,10 @@ class InFlight:
                 header: Header = {"t": "reply", "i": run.number, "n": call.n, "now": outcome.now_ns // 1000}
                 header["error"] = {"type": error.type, "message": error.message, "detail": error.detail}
                 self._connection.write(encode(header))
+        except Unanswered as error:
+            run.silent = error.message
+            if run.answer.done():
+                self.cut_off(run, error.message)
         except FluxError as error:
             self.fail(run, error)
         except Exception as error:

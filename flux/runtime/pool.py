@@ -185,14 +185,28 @@ class SubprocessEngine:
         finally:
             asyncio.get_running_loop().call_later(QUIET, self._refill)
 
-    async def _load(self, process: GuestProcess, bundle: Path, deployment: Deployment) -> GuestProcess:
+    async def start(self, deployment: Deployment, name: str) -> GuestProcess:
+        """A fresh process with `deployment` loaded, under the name that another had: its top-level code sees
+        the random numbers and the clock that it saw there. The caller drains it.
+
+        Raises:
+            FunctionError: the code does not load.
+            RuntimeFault: no process can be started, or the top-level code took too long.
+        """
+        process, slot = await self._claim()
+        self._refill()
+        return await self._load(process, slot / "bundle", deployment, name)
+
+    async def _load(
+        self, process: GuestProcess, bundle: Path, deployment: Deployment, name: str | None = None
+    ) -> GuestProcess:
         try:
             place(deployment.files, bundle)
         except BaseException:
             process.kill("its code could not be placed", "load")
             raise
-        now = self._clock_ns() // 1000
-        process.rename(f"{process.name}-{now:x}")
+        now = self._clock_ns() // 1000 if name is None else int(name.rpartition("-")[2], 16)
+        process.rename(f"{process.name}-{now:x}" if name is None else name)
         header = {
             "root": str(bundle),
             "entry": deployment.entry,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 from opentelemetry.context import Context
@@ -16,7 +17,7 @@ class Request(msgspec.Struct, eq=False):
     """What is to be run, whoever asks.
 
     Attributes:
-        trigger: `http`, `job`, `cron` or `invoke`.
+        trigger: `http`, `job`, `cron`, `invoke` or `replay`.
         function: its name, or None where no route matched (then `rejected` must be set).
         body: the bytes that came; `input`: exact JSON of the handler's input where that is not the body.
         context: OpenTelemetry context of the parent (an incoming traceparent, the calling execution).
@@ -89,3 +90,17 @@ class Result(msgspec.Struct, frozen=True):
     body: bytes
     error: Failure | None = None
     warnings: Sequence[str] = ()
+
+
+def query_members(query: str) -> dict[str, list[str]]:
+    """The query string as name -> values, in order; percent-decoded, bad UTF-8 replaced."""
+    found: dict[str, list[str]] = {}
+    if "%" not in query and "+" not in query:
+        for member in query.split("&"):
+            if member:
+                name, _, value = member.partition("=")
+                found.setdefault(name, []).append(value)
+        return found
+    for name, value in parse_qsl(query, keep_blank_values=True, max_num_fields=None):
+        found.setdefault(name, []).append(value)
+    return found

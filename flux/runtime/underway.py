@@ -6,8 +6,10 @@ Used by the executor.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
+from typing import Protocol
 
 import msgspec
+from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
 from flux.host.protocol import Host
@@ -16,27 +18,52 @@ from flux.runtime.registry import Served
 from flux.runtime.request import Request
 
 
+class HostFactory(Protocol):
+    """Makes the recorded host of one execution."""
+
+    def __call__(self, execution: Execution, context: Context, request: Request, deadline: float) -> Host:
+        """`context` holds the function span: the parent of what the host's calls trace.
+
+        `deadline` is on the event loop's clock.
+        """
+        ...
+
+
+class Known(msgspec.Struct, frozen=True, eq=False):
+    """What a function is told of its own identity, where that is not the execution's."""
+
+    request_id: str
+    trace_id: str
+    span_id: str
+
+
 class Start(msgspec.Struct, frozen=True, eq=False):
-    """What is to run, and with which clock and randomness.
+    """What is to run, with which clock and randomness, and what answers it; however it was asked.
 
     Attributes:
         request: what was asked. served: its function, or None where there is none.
-        seed: 32 bytes from which the guest's random numbers come.
-        started_ns: the wall clock at its arrival, ns. began: the monotonic clock then, ns.
+        seed: 32 bytes from which the guest's random numbers come. guest_ns: its clock at its start.
+        host: makes what answers it.
+        known: what the function is told of its identity; None: its own.
+        replay_of: the execution that it repeats.
+        surroundings: what its guest was started in, where this process starts its own in others.
     """
 
     request: Request
     served: Served | None
     seed: bytes
-    started_ns: int
-    began: int
+    guest_ns: int
+    host: HostFactory
+    known: Known | None = None
+    replay_of: str | None = None
+    surroundings: str | None = None
 
 
 class Underway(msgspec.Struct, eq=False):
     """What an execution holds until it has ended.
 
     Attributes:
-        start: what was asked.
+        start: what was asked. began: the monotonic clock at its arrival, ns.
         execution: its open record; root: its root span; span: its function's, once that runs.
         host: does what the function asks; closed by `leave`.
         rest: what goes on after the answer, where something does (see `flux.runtime.engine.Reply`).
@@ -44,6 +71,7 @@ class Underway(msgspec.Struct, eq=False):
     """
 
     start: Start
+    began: int
     execution: Execution
     root: Span
     span: Span | None = None

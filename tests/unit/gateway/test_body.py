@@ -13,9 +13,9 @@ from flux.gateway.body import (
     Receive,
     is_json_body,
     query_input,
-    query_members,
     read_body,
 )
+from flux.runtime.request import query_members
 
 
 def _receive(*messages: Mapping[str, Any]) -> Receive:
