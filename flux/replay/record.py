@@ -105,7 +105,7 @@ class Recorded:
     Attributes:
         request_id, trace_id, span_id: its identity and its root span.
         function_span: the span that the function was told of.
-        guest, invocation, sent: the process it ran in, its number there, and its place in the node's order.
+        node, guest, invocation, sent: the guest process, its number there, its place in the node's order.
         seed, now_ns: of its random numbers and its clock.
         request: what was asked, as a replay asks it again.
         calls, lines: by seq. spans: the names of those that the function opened, in their order.
@@ -121,6 +121,7 @@ class Recorded:
     function: str
     deployment: Deployment
     surroundings: Surroundings
+    node: str
     guest: str
     invocation: int
     sent: int
@@ -194,7 +195,8 @@ class Records:
     async def before(self, recorded: Recorded, most: int) -> list[str]:
         """The ids of what its guest process ran before it, and its own, oldest first; `most` at most."""
         async with self._database.internal() as connection:
-            rows = await connection.fetch(Q.before, recorded.function, recorded.guest, recorded.sent, most)
+            where = recorded.function, recorded.guest, recorded.node, recorded.sent
+            rows = await connection.fetch(Q.before, *where, most)
         return [row["request_id"] for row in reversed(rows)]
 
     def _recorded(self, row: Any, calls: list[Any], lines: list[Any], spans: list[Any]) -> Recorded:
@@ -228,6 +230,7 @@ class Records:
             function=name,
             deployment=deployment,
             surroundings=self._surroundings(row),
+            node=row["node"],
             guest=row["guest"],
             invocation=row["invocation"],
             sent=row["sent"],

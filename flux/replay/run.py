@@ -144,7 +144,7 @@ class Replayer:
         ids = await self._records.before(recorded, MOST_TOGETHER)
         found = await self._records.read(ids)
         history = [each for each in found.values() if isinstance(each, Recorded)]
-        if len(history) < 2:
+        if len(history) < 2 or recorded.request_id not in found:
             return alone
         after = await self._together(history)
         return next(each for each in after if each.replay_of == recorded.request_id)

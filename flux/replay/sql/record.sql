@@ -1,5 +1,5 @@
 -- name: executions
-SELECT e.request_id, e.day, e.trace_id, e.span_id, e.trigger, e.function, e.deployment, e.guest, e.invocation, e.sent,
+SELECT e.request_id, e.day, e.trace_id, e.span_id, e.trigger, e.function, e.deployment, e.node, e.guest, e.invocation, e.sent,
        e.method, e.url, e.path, e.route, e.query, e.params_exact, e.request_headers, e.body, e.body_size, e.input,
        e.output, e.output_kind, e.output_size, e.output_sha256, e.response_headers, e.status, e.outcome, e.error_exact,
        e.record, e.sealed, e.count, e.started_at, e.surroundings, s.bounds, s.sealed AS surroundings_sealed
@@ -38,7 +38,7 @@ WHERE started_at >= $1 AND started_at <= $2 AND trigger <> 'replay' AND outcome 
 ORDER BY started_at, request_id
 
 -- name: before
--- The invocations of one guest process up to one of them, the latest first.
+-- The invocations of one guest process up to one of them, the latest first. Replays have its name without being in it.
 SELECT request_id FROM flux.executions
-WHERE function = $1 AND guest = $2 AND sent <= $3
-ORDER BY sent DESC LIMIT $4
+WHERE function = $1 AND guest = $2 AND node = $3 AND sent <= $4 AND trigger <> 'replay'
+ORDER BY sent DESC LIMIT $5
