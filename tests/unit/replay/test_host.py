@@ -69,8 +69,10 @@ async def test_the_call_that_diverges_fails_where_it_is_made_and_the_next_ends_i
     host = replay(recorded(answered(1, "fetch", delivered=3), answered(2, delivered=4)))
     host.begin(call(1, "sleep"))
     outcome = await host.perform(call(1, "sleep"))
-    assert outcome.error is not None and outcome.error.type == DIVERGED
-    assert "fetch" in outcome.error.message and "sleep" in outcome.error.message
+    assert outcome.error is not None
+    assert outcome.error.type == DIVERGED
+    assert "fetch" in outcome.error.message
+    assert "sleep" in outcome.error.message
     host.begin(call(2))
     with pytest.raises(Diverged):
         await host.perform(call(2))
@@ -99,7 +101,8 @@ async def test_a_line_has_its_place_among_the_calls() -> None:
     assert same.divergence is None
     other = replay(recorded(answered(2, delivered=3), lines=lines))
     other.begin(call(1))
-    assert other.divergence is not None and other.divergence.field == "op"
+    assert other.divergence is not None
+    assert other.divergence.field == "op"
     changed = replay(recorded(answered(2, delivered=3), lines=lines))
     changed.notify(line(1, "second"))
     assert changed.divergence is not None
@@ -140,4 +143,5 @@ async def test_a_call_in_another_transaction_diverges() -> None:
     host.begin(call(1, "db.begin"))
     await host.perform(call(1, "db.begin"))
     host.begin(call(2, "db.sql"))
-    assert host.divergence is not None and host.divergence.field == "tx"
+    assert host.divergence is not None
+    assert host.divergence.field == "tx"
