@@ -3,8 +3,7 @@
     python -m benchmarks.replay [--count 400]
 
 Records executions of a TypeScript and a Python function through one application (8 in flight, three host
-calls each), then replays them both ways. Prints replays per second, and the processor time of the process that
-replays.
+calls each), then replays them both ways. Prints replays per second, and the replaying process's own time.
 """
 
 from __future__ import annotations
