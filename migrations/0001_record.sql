@@ -284,16 +284,16 @@ CREATE TABLE flux.mutations (
     rolled_back      boolean NOT NULL DEFAULT false,
     seq              integer,
     cut              bigint,
+    row_hash         bigint,
+    moved            boolean,
     PRIMARY KEY (request_id, day, n)
 ) PARTITION BY RANGE (day);
--- A row's history by the hash of its key: comparing jsonb at every insertion costs more than all else an insertion does.
-CREATE INDEX mutations_row ON flux.mutations (jsonb_hash_extended(key, 0), n);
+-- Indexes on plain columns. Postgres copies and plans an index's expression or predicate anew in each statement that inserts, which costs more
+-- than all else an insertion does.
+CREATE INDEX mutations_row ON flux.mutations (row_hash, n);
 CREATE INDEX mutations_n ON flux.mutations (n);
 -- Rows that moved to another primary key: few, and the only ones that join two keys' histories.
-CREATE INDEX mutations_moved ON flux.mutations (table_name, n)
-    WHERE op = 'UPDATE' AND NOT (before @> key AND after @> key);
--- Rows of tables without a primary key, by what they were (flux.follower_by_image).
-CREATE INDEX mutations_bare ON flux.mutations (jsonb_hash_extended(before, 0)) WHERE key IS NULL;
+CREATE INDEX mutations_moved ON flux.mutations (table_name, n) WHERE moved;
 COMMENT ON TABLE flux.mutations IS 'Every row changed, with its images before and after, by the transaction that did it. Rolled-back attempts are here too, marked.';
 COMMENT ON COLUMN flux.mutations.request_id IS 'The execution that changed it; one id per transaction where it came from outside.';
 COMMENT ON COLUMN flux.mutations.day IS 'The execution''s day.';
@@ -313,6 +313,8 @@ COMMENT ON COLUMN flux.mutations.application_name IS 'The session''s application
 COMMENT ON COLUMN flux.mutations.rolled_back IS 'The change was attempted and its transaction, or a part of it, was rolled back.';
 COMMENT ON COLUMN flux.mutations.seq IS 'Of a rolled-back attempt: the host call that made it.';
 COMMENT ON COLUMN flux.mutations.cut IS 'Of a rolled-back attempt: how many further rows of its statement were not kept.';
+COMMENT ON COLUMN flux.mutations.row_hash IS 'Finds a row''s history: jsonb_hash_extended(coalesce(key, before), 0).';
+COMMENT ON COLUMN flux.mutations.moved IS 'True where an UPDATE changed the primary key, or may have: the key is kept as its md5. Else null.';
 
 CREATE TABLE flux.ticks (
     at       timestamptz NOT NULL DEFAULT clock_timestamp(),

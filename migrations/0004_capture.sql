@@ -26,6 +26,7 @@
 --
 -- Announcements, only where there is a context: RAISE INFO 'flux:', of flux_app's sessions the voice that flux.enter() was given and ':', and JSON
 --   {"r": request_id, "a": [[n, xid, schema, table, op, key, before, after, at_epoch_us], ...], "cut": c, "lo": n, "hi": n, "snap": s}
+-- ("cut", "lo" and "hi" are left out where one row is said whole)
 -- once per statement that changed rows, once per row where they are captured one by one (one client statement may announce several
 -- times: take the least lo, the greatest hi, add up cut). At most 32 rows and 64 KiB per client
 -- statement; `cut` counts the rest. "snap" is there under READ COMMITTED.
@@ -136,23 +137,15 @@ BEGIN
     PERFORM flux.ensure_partition('mutations', on_day);
     IF origin = 'flux' THEN
         PERFORM set_config('flux.day', to_char(on_day, '|YYYY-MM-DD'), false);
-        BEGIN
-            PERFORM currval('flux.said');
-        EXCEPTION WHEN object_not_in_prerequisite_state THEN
-            PERFORM setval('flux.said', 0), setval('flux.unsaid', 0);
-        END;
     END IF;
+    BEGIN
+        PERFORM currval('flux.said');
+    EXCEPTION WHEN object_not_in_prerequisite_state THEN
+        PERFORM setval('flux.said', 0), setval('flux.unsaid', 0);
+    END;
 END $$;
 
 -- Order -----------------------------------------------------------------------------------------------------------
-
--- When this session last captured a row: the beginning of the client's statement that it was part of, in µs. A statement's triggers see by
--- it that another statement was captured within theirs or beside it, and only then look at the order. What currval() gives lives in
--- the session alone, and functions may neither read nor set it: no setting could be trusted with this.
-DO $$ BEGIN
-    EXECUTE format('CREATE %s SEQUENCE flux.captured MINVALUE 0 START 0',
-                   CASE WHEN current_setting('server_version_num')::integer >= 150000 THEN 'UNLOGGED' END);
-END $$;
 
 -- The mutation that a change (was -> becomes) came before, of those of this transaction that have a number already; null: it came after
 -- them all. Statements that ran within the change's own, by an expression's function, a default, a check, have been numbered first.
@@ -186,11 +179,11 @@ BEGIN
         SELECT array_agg(e.n ORDER BY e.n), array_agg(e.before ORDER BY e.n), array_agg(e.after ORDER BY e.n) INTO numbers, befores, afters
         FROM (SELECT m.n, m.before, CASE WHEN m.after IS NOT NULL AND flux.key_of(m.after, key_columns) = of_key THEN m.after END AS after
               FROM flux.mutations m
-              WHERE jsonb_hash_extended(m.key, 0) = jsonb_hash_extended(of_key, 0) AND m.key = of_key AND m.day = on_day
+              WHERE m.row_hash = jsonb_hash_extended(of_key, 0) AND m.key = of_key AND m.day = on_day
                 AND m.xid = pg_current_xact_id() AND m.schema_name = in_schema AND m.table_name = in_table AND m.n <> coalesce(self, 0)
               UNION ALL
               SELECT m.n, NULL, m.after FROM flux.mutations m
-              WHERE m.op = 'UPDATE' AND NOT (m.before @> m.key AND m.after @> m.key) AND m.day = on_day
+              WHERE m.moved AND m.day = on_day
                 AND m.xid = pg_current_xact_id() AND m.schema_name = in_schema AND m.table_name = in_table AND m.n <> coalesce(self, 0)
                 AND m.key <> of_key AND flux.key_of(m.after, key_columns) = of_key) e;
         found := NULL;
@@ -226,7 +219,7 @@ DECLARE
 BEGIN
     IF becomes IS NULL OR NOT EXISTS (
         SELECT FROM flux.mutations m
-        WHERE jsonb_hash_extended(m.before, 0) = jsonb_hash_extended(becomes, 0) AND m.key IS NULL AND m.before = becomes AND m.day = on_day
+        WHERE m.row_hash = jsonb_hash_extended(becomes, 0) AND m.key IS NULL AND m.before = becomes AND m.day = on_day
           AND m.xid = pg_current_xact_id() AND m.schema_name = in_schema AND m.table_name = in_table AND m.n <> coalesce(self, 0)) THEN
         RETURN NULL;
     END IF;
@@ -298,20 +291,20 @@ DECLARE
     own record;
     place bigint;
     first_n bigint := numbers[1];
-    moved boolean := EXISTS (SELECT FROM flux.mutations m
-                             WHERE m.op = 'UPDATE' AND NOT (m.before @> m.key AND m.after @> m.key) AND m.day = on_day
+    any_moved boolean := EXISTS (SELECT FROM flux.mutations m
+                             WHERE m.moved AND m.day = on_day
                                AND m.xid = pg_current_xact_id() AND m.schema_name = in_schema AND m.table_name = in_table);
 BEGIN
     FOR own IN
         SELECT s.n, s.before, s.after FROM flux.mutations s
         WHERE s.request_id = request AND s.day = on_day AND s.n = ANY (numbers)
-          AND (moved AND s.key IS NOT NULL OR EXISTS (
+          AND (any_moved AND s.key IS NOT NULL OR EXISTS (
               SELECT FROM flux.mutations e
-              WHERE jsonb_hash_extended(e.key, 0) = jsonb_hash_extended(s.key, 0) AND e.day = on_day AND e.n < first_n
+              WHERE e.row_hash = jsonb_hash_extended(s.key, 0) AND e.day = on_day AND e.n < first_n
                 AND e.xid = pg_current_xact_id() AND e.schema_name = in_schema AND e.table_name = in_table)
           OR s.key IS NULL AND EXISTS (
               SELECT FROM flux.mutations e
-              WHERE jsonb_hash_extended(e.before, 0) = jsonb_hash_extended(s.after, 0) AND e.key IS NULL AND e.day = on_day AND e.n < first_n
+              WHERE e.row_hash = jsonb_hash_extended(s.after, 0) AND e.key IS NULL AND e.day = on_day AND e.n < first_n
                 AND e.xid = pg_current_xact_id() AND e.schema_name = in_schema AND e.table_name = in_table))
         ORDER BY s.n DESC
     LOOP
@@ -356,19 +349,18 @@ SET extra_float_digits = 1 SET bytea_output = 'hex' SET xmlbinary = 'base64' AS 
 DECLARE
     ctx text := current_setting('flux.ctx', true);
     request text := left(ctx, 32);
-    voice text := '';
+    voice text;
     known boolean;
     on_day date;
     source text;
     old_image jsonb;
     new_image jsonb;
     several boolean;
-    began bigint := date_part('epoch', statement_timestamp()) * 1000000;
+    stamp bigint := ((date_part('epoch', statement_timestamp()) * 1000000)::bigint - 1577836800000000) << 13;
     again boolean;
     lowest bigint;
     place bigint;
     moment timestamptz;
-    key_column text;
     of_key jsonb;
     numbers bigint[];
     was jsonb[];
@@ -376,25 +368,21 @@ DECLARE
     careful boolean;
     many bigint;
     first_n bigint;
-    stamp bigint;
     used bigint;
     said text;
     said_rows bigint;
     said_bytes bigint;
-    cut bigint;
 BEGIN
     BEGIN
+        used := currval('flux.said');
         IF session_user = 'flux_app' THEN
-            voice := currval('flux.voice') || ':';
+            voice := currval('flux.voice') || ':{"r":"';
             known := request = lpad(to_hex(currval('flux.request_high')), 16, '0') || lpad(to_hex(currval('flux.request_low')), 16, '0')
                      AND octet_length(ctx) = 43 AND right(ctx, 10)::date - date '2000-01-01' = currval('flux.request_day');
         ELSE
+            voice := '{"r":"';
             known := octet_length(ctx) = 43 AND right(ctx, 11) = current_setting('flux.day', true) AND request ~ '^[0-9a-f]+$';
         END IF;
-        IF known THEN
-            used := currval('flux.said');
-        END IF;
-        again := currval('flux.captured') = began;
         IF TG_OP = 'INSERT' THEN
             SELECT to_jsonb(r.*) INTO STRICT new_image FROM flux_new r;
         ELSIF TG_OP = 'UPDATE' THEN
@@ -416,41 +404,35 @@ BEGIN
     IF several IS NULL AND TG_ARGV[1] = '{}' THEN
         place := nextval('flux.mutation_order');
         moment := clock_timestamp();
-        IF again THEN
+        of_key := CASE WHEN TG_NARGS = 3 AND octet_length(coalesce(old_image, new_image) ->> TG_ARGV[2]) <= 1000
+                       THEN jsonb_build_object(TG_ARGV[2], coalesce(old_image, new_image) -> TG_ARGV[2])
+                       WHEN TG_NARGS > 2 THEN flux.key_of(coalesce(old_image, new_image), TG_ARGV[2:]) END;
+        IF used >= stamp THEN
             place := coalesce(flux.place(TG_RELID, coalesce(on_day, right(ctx, 10)::date), TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_ARGV[2:],
                                          old_image, new_image), place);
-        ELSE
-            began := setval('flux.captured', began);
-        END IF;
-        IF TG_NARGS = 3 THEN
-            key_column := TG_ARGV[2];
-            of_key := CASE WHEN octet_length(coalesce(old_image, new_image) ->> key_column) <= 1000
-                           THEN jsonb_build_object(key_column, coalesce(old_image, new_image) -> key_column) END;
-        END IF;
-        IF of_key IS NULL AND TG_NARGS > 2 THEN
-            of_key := flux.key_of(coalesce(old_image, new_image), TG_ARGV[2:]);
         END IF;
         INSERT INTO flux.mutations (request_id, day, n, xid, system_id, schema_name, table_name, op, key, before, after, at, origin,
-                                    actor, application_name)
+                                    actor, application_name, row_hash, moved)
         VALUES (request, coalesce(on_day, right(ctx, 10)::date), place, pg_current_xact_id(), flux.system_id(), TG_TABLE_SCHEMA, TG_TABLE_NAME,
                 TG_OP, of_key, old_image, new_image, moment, coalesce(source, 'flux'),
-                coalesce(nullif(current_setting('role'), 'none'), session_user), nullif(current_setting('application_name'), ''));
-        IF source IS NULL OR source = 'forged' THEN
-            said := json_build_array(place, txid_current(), TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP, of_key, old_image, new_image,
-                                     (date_part('epoch', moment) * 1000000)::bigint);
-            stamp := (began - 1577836800000000) << 13;
-            IF used < stamp AND octet_length(said) <= 64512 THEN
-                used := setval('flux.said', stamp + 129 + octet_length(said) / 1024);
-            ELSIF NOT flux.may_say(octet_length(said)) THEN
-                said := '';
-                cut := 1;
-            END IF;
-            IF current_setting('transaction_isolation') = 'read committed' THEN
-                RAISE INFO 'flux:%{"r":"%","a":[%],"cut":%,"lo":%,"hi":%,"snap":"%"}', voice, request, said, coalesce(cut, 0), place, place,
-                    pg_current_snapshot();
-            ELSE
-                RAISE INFO 'flux:%{"r":"%","a":[%],"cut":%,"lo":%,"hi":%}', voice, request, said, coalesce(cut, 0), place, place;
-            END IF;
+                coalesce(nullif(current_setting('role'), 'none'), session_user), nullif(current_setting('application_name'), ''),
+                jsonb_hash_extended(coalesce(of_key, old_image), 0),
+                CASE WHEN TG_OP = 'UPDATE' AND NOT (new_image @> of_key AND old_image @> of_key) THEN true END);
+        IF source = 'outside' THEN
+            used := setval('flux.said', greatest(used, stamp));
+            RETURN NULL;
+        END IF;
+        said := json_build_array(place, txid_current(), TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP, of_key, old_image, new_image,
+                                 (date_part('epoch', moment) * 1000000)::bigint);
+        IF used < stamp AND octet_length(said) <= 64512 THEN
+            used := setval('flux.said', stamp + 129 + octet_length(said) / 1024);
+        ELSIF NOT flux.may_say(octet_length(said)) THEN
+            said := format('],"cut":1,"lo":%s,"hi":%1$s,"left":[', place);  -- "a" stays empty
+        END IF;
+        IF current_setting('transaction_isolation') = 'read committed' THEN
+            RAISE INFO 'flux:%","a":[%],"snap":"%"}', voice || request, said, pg_current_snapshot();
+        ELSE
+            RAISE INFO 'flux:%","a":[%]}', voice || request, said;
         END IF;
         RETURN NULL;
     END IF;
@@ -477,9 +459,7 @@ BEGIN
     IF many IS NULL AND careful IS NULL THEN
         RETURN NULL;
     END IF;
-    IF again IS NOT TRUE THEN
-        began := setval('flux.captured', began);
-    END IF;
+    again := used >= stamp;
     IF careful OR many > 20000 THEN
         first_n := nextval('flux.mutation_order');
         EXECUTE flux.insertion(CASE TG_OP
@@ -513,24 +493,27 @@ BEGIN
             becomes := ARRAY(SELECT i - TG_ARGV[1]::text[] FROM unnest(becomes) i);
         END IF;
         INSERT INTO flux.mutations (request_id, day, n, xid, system_id, schema_name, table_name, op, key, before, after, at, origin,
-                                    actor, application_name)
-        SELECT request, on_day, i.n, pg_current_xact_id(), flux.system_id(), TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP,
-               CASE WHEN TG_NARGS = 2 THEN NULL
-                    WHEN TG_NARGS = 3 AND octet_length(coalesce(i.was, i.becomes) ->> TG_ARGV[2]) <= 1000
-                    THEN jsonb_build_object(TG_ARGV[2], coalesce(i.was, i.becomes) -> TG_ARGV[2])
-                    ELSE flux.key_of(coalesce(i.was, i.becomes), TG_ARGV[2:]) END,
+                                    actor, application_name, row_hash, moved)
+        SELECT request, on_day, i.n, pg_current_xact_id(), flux.system_id(), TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP, i.key,
                i.was, i.becomes, clock_timestamp(), source,
                CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END,
-               nullif(current_setting('application_name'), '')
-        FROM unnest(numbers, was, becomes) AS i (n, was, becomes);
+               nullif(current_setting('application_name'), ''), jsonb_hash_extended(coalesce(i.key, i.was), 0),
+               CASE WHEN TG_OP = 'UPDATE' AND NOT (i.was @> i.key AND i.becomes @> i.key) THEN true END
+        FROM (SELECT g.n, g.was, g.becomes,
+                     CASE WHEN TG_NARGS = 2 THEN NULL
+                          WHEN TG_NARGS = 3 AND octet_length(coalesce(g.was, g.becomes) ->> TG_ARGV[2]) <= 1000
+                          THEN jsonb_build_object(TG_ARGV[2], coalesce(g.was, g.becomes) -> TG_ARGV[2])
+                          ELSE flux.key_of(coalesce(g.was, g.becomes), TG_ARGV[2:]) END AS key
+              FROM unnest(numbers, was, becomes) AS g (n, was, becomes)
+              OFFSET 0) AS i;
         IF again THEN
             numbers := flux.settle(TG_RELID, request, on_day, TG_TABLE_SCHEMA, TG_TABLE_NAME, coalesce(TG_ARGV[2:], '{}'), numbers);
             lowest := (SELECT min(s.n) FROM unnest(numbers) AS s (n));
         END IF;
     END IF;
 
+    used := greatest(currval('flux.said'), stamp);
     IF source <> 'outside' THEN
-        used := greatest(currval('flux.said'), ((date_part('epoch', statement_timestamp()) * 1000000)::bigint - 1577836800000000) << 13);
         SELECT string_agg(line, ',' ORDER BY n), count(*), max(total) INTO said, said_rows, said_bytes
         FROM (SELECT n, line, sum(octet_length(line) / 1024 + 1) OVER (ORDER BY n) AS total
               FROM (SELECT i.n, flux.announced(i.n, TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP,
@@ -538,12 +521,13 @@ BEGIN
                     FROM unnest(numbers[:32], was[:32], becomes[:32]) AS i (n, was, becomes)
                     LIMIT 32 - (used >> 7 & 63)) AS candidates) AS counted
         WHERE total + (used & 127) <= 64;
-        RAISE INFO 'flux:%{"r":"%","a":[%],"cut":%,"lo":%,"hi":% %', voice, request, coalesce(said, ''), many - said_rows,
+        RAISE INFO 'flux:%{"r":"%","a":[%],"cut":%,"lo":%,"hi":% %', flux.voice(), request, coalesce(said, ''), many - said_rows,
             coalesce(lowest, numbers[1]), numbers[cardinality(numbers)],
             CASE current_setting('transaction_isolation') WHEN 'read committed' THEN ',"snap":"' || pg_current_snapshot() || '"}'
             ELSE '}' END;
-        PERFORM setval('flux.said', used + said_rows * 128 + coalesce(said_bytes, 0));
+        used := used + said_rows * 128 + coalesce(said_bytes, 0);
     END IF;
+    PERFORM setval('flux.said', used);
     RETURN NULL;
 END $$;
 
@@ -552,12 +536,14 @@ END $$;
 CREATE FUNCTION flux.insertion(images text, image text) RETURNS text
 LANGUAGE sql IMMUTABLE AS $$
     SELECT $sql$INSERT INTO flux.mutations (request_id, day, n, xid, system_id, schema_name, table_name, op, key, before, after, at, origin,
-                                            actor, application_name)
+                                            actor, application_name, row_hash, moved)
         SELECT $1, $2, nextval('flux.mutation_order'), pg_current_xact_id(), flux.system_id(), $4, $5, $6,
-               flux.key_of(coalesce(i.was, i.becomes), $8), i.was - $7, i.becomes - $7, clock_timestamp(), $3,
+               i.key, i.was - $7, i.becomes - $7, clock_timestamp(), $3,
                CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END,
-               nullif(current_setting('application_name'), '')
-        FROM ($sql$ || format(images, image) || ') AS i (was, becomes)'
+               nullif(current_setting('application_name'), ''), jsonb_hash_extended(coalesce(i.key, i.was - $7), 0),
+               CASE WHEN i.was IS NOT NULL AND NOT (i.was @> i.key AND i.becomes @> i.key) THEN true END
+        FROM (SELECT flux.key_of(coalesce(g.was, g.becomes), $8) AS key, g.was, g.becomes
+              FROM ($sql$ || format(images, image) || ') AS g (was, becomes)) AS i'
 $$;
 
 -- Capture per row. The first row of a client statement is kept for its announcement here, others by flux.keep_announcement; once there is no room
@@ -574,26 +560,26 @@ DECLARE
     was jsonb;
     becomes jsonb;
     of_key jsonb;
-    began bigint := date_part('epoch', statement_timestamp()) * 1000000;
-    again boolean;
+    stamp bigint := ((date_part('epoch', statement_timestamp()) * 1000000)::bigint - 1577836800000000) << 13;
+    used bigint;
     stands boolean;
     place bigint;
-    key_column text;
-    voice text := '';
+    voice text;
     known boolean;
     said text;
     in_schema text := TG_TABLE_SCHEMA;
     in_table text := TG_TABLE_NAME;
 BEGIN
     BEGIN
+        used := currval('flux.said');
         IF session_user = 'flux_app' THEN
-            voice := currval('flux.voice') || ':';
+            voice := currval('flux.voice') || ':{"r":"';
             known := request = lpad(to_hex(currval('flux.request_high')), 16, '0') || lpad(to_hex(currval('flux.request_low')), 16, '0')
                      AND octet_length(ctx) = 43 AND right(ctx, 10)::date - date '2000-01-01' = currval('flux.request_day');
-        ELSIF octet_length(ctx) = 43 AND right(ctx, 11) = current_setting('flux.day', true) AND request ~ '^[0-9a-f]+$' THEN
-            known := currval('flux.said') IS NOT NULL;
+        ELSE
+            voice := '{"r":"';
+            known := octet_length(ctx) = 43 AND right(ctx, 11) = current_setting('flux.day', true) AND request ~ '^[0-9a-f]+$';
         END IF;
-        again := currval('flux.captured') = began;
         was := to_jsonb(OLD);
         becomes := to_jsonb(NEW);
     EXCEPTION WHEN OTHERS THEN
@@ -613,6 +599,8 @@ BEGIN
         on_day := right(ctx, 10)::date;
     ELSE
         SELECT h.request, h.on_day, h.origin INTO request, on_day, origin FROM flux.home_of(ctx) h;
+        used := currval('flux.said');
+        voice := flux.voice() || '{"r":"';
     END IF;
     IF TG_ARGV[0] = 'p' THEN
         SELECT r.schema_name, r.table_name INTO in_schema, in_table FROM flux.root_of(TG_RELID) r;
@@ -621,37 +609,37 @@ BEGIN
     IF NEW.xmax <> '0' THEN
         EXECUTE format('SELECT EXISTS (SELECT FROM ONLY %s WHERE ctid = $1)', TG_RELID::regclass) INTO stands USING NEW.ctid;
     END IF;
-    IF NOT stands OR again AND (TG_OP = 'DELETE' OR TG_OP = 'UPDATE' AND flux.key_of(was, TG_ARGV[2:]) <> flux.key_of(becomes, TG_ARGV[2:])) THEN
+    IF NOT stands OR used >= stamp AND (TG_OP = 'DELETE' OR TG_OP = 'UPDATE' AND flux.key_of(was, TG_ARGV[2:]) <> flux.key_of(becomes, TG_ARGV[2:])) THEN
         place := flux.place(TG_RELID, on_day, in_schema, in_table, TG_ARGV[2:], was, becomes);
     END IF;
-    IF again IS NOT TRUE THEN
-        began := setval('flux.captured', began);
-    END IF;
-    IF TG_NARGS = 3 THEN
-        key_column := TG_ARGV[2];
-        of_key := CASE WHEN octet_length(coalesce(was, becomes) ->> key_column) <= 1000
-                       THEN jsonb_build_object(key_column, coalesce(was, becomes) -> key_column) END;
-    END IF;
-    IF of_key IS NULL AND TG_NARGS > 2 THEN
-        of_key := flux.key_of(coalesce(was, becomes), TG_ARGV[2:]);
-    END IF;
+    of_key := CASE WHEN TG_NARGS = 3 AND octet_length(coalesce(was, becomes) ->> TG_ARGV[2]) <= 1000
+                   THEN jsonb_build_object(TG_ARGV[2], coalesce(was, becomes) -> TG_ARGV[2])
+                   WHEN TG_NARGS > 2 THEN flux.key_of(coalesce(was, becomes), TG_ARGV[2:]) END;
     IF place IS NULL THEN
         place := nextval('flux.mutation_order');
     END IF;
     INSERT INTO flux.mutations (request_id, day, n, xid, system_id, schema_name, table_name, op, key, before, after, at, origin,
-                                actor, application_name)
+                                actor, application_name, row_hash, moved)
     VALUES (request, on_day, place, pg_current_xact_id(), flux.system_id(),
             in_schema, in_table, TG_OP, of_key, was, becomes, clock_timestamp(), origin,
-            coalesce(nullif(current_setting('role'), 'none'), session_user), nullif(current_setting('application_name'), ''));
-    IF origin <> 'outside' AND currval('flux.unsaid') = 0 THEN
+            coalesce(nullif(current_setting('role'), 'none'), session_user), nullif(current_setting('application_name'), ''),
+            jsonb_hash_extended(coalesce(of_key, was), 0),
+            CASE WHEN TG_OP = 'UPDATE' AND NOT (becomes @> of_key AND was @> of_key) THEN true END);
+    IF origin = 'outside' THEN
+        used := setval('flux.said', greatest(used, stamp));
+    ELSIF currval('flux.unsaid') = 0 THEN
         said := json_build_array(place, txid_current(), in_schema, in_table, TG_OP, of_key, was, becomes,
                                  (date_part('epoch', clock_timestamp()) * 1000000)::bigint);
-        IF NOT flux.may_say(octet_length(said)) THEN
+        IF used < stamp AND octet_length(said) <= 64512 THEN
+            used := setval('flux.said', stamp + 129 + octet_length(said) / 1024);
+        ELSIF NOT flux.may_say(octet_length(said)) THEN
             PERFORM setval('flux.unsaid', place);
-        ELSIF current_setting('transaction_isolation') = 'read committed' THEN
-            RAISE INFO 'flux:%{"r":"%","a":[%],"cut":0,"lo":%,"hi":%,"snap":"%"}', voice, request, said, place, place, pg_current_snapshot();
+            RETURN NULL;
+        END IF;
+        IF current_setting('transaction_isolation') = 'read committed' THEN
+            RAISE INFO 'flux:%","a":[%],"snap":"%"}', voice || request, said, pg_current_snapshot();
         ELSE
-            RAISE INFO 'flux:%{"r":"%","a":[%],"cut":0,"lo":%,"hi":%}', voice, request, said, place, place;
+            RAISE INFO 'flux:%","a":[%]}', voice || request, said;
         END IF;
     END IF;
     RETURN NULL;
@@ -825,12 +813,13 @@ BEGIN
                     END IF;
                 ELSE
                     INSERT INTO flux.mutations (request_id, day, n, xid, system_id, schema_name, table_name, op, key, before, at, origin, actor,
-                                                application_name)
+                                                application_name, row_hash)
                     SELECT e.pending ->> 'request_id', (e.pending ->> 'day')::date, numbers[1 + (used + i) / 32] - (used + i) % 32, e.xid,
                            flux.system_id(), e.schema_name, e.table_name, 'TRUNCATE',
-                           flux.key_of(d.image, ARRAY(SELECT jsonb_array_elements_text(e.pending -> 'key'))), d.image, e.at,
-                           e.pending ->> 'origin', e.pending ->> 'actor', nullif(e.pending ->> 'application_name', '')
-                    FROM generate_series(0, d.more::integer - 1) AS i;
+                           k.key, d.image, e.at, e.pending ->> 'origin', e.pending ->> 'actor', nullif(e.pending ->> 'application_name', ''),
+                           jsonb_hash_extended(coalesce(k.key, d.image), 0)
+                    FROM generate_series(0, d.more::integer - 1) AS i,
+                         (SELECT flux.key_of(d.image, ARRAY(SELECT jsonb_array_elements_text(e.pending -> 'key')))) AS k (key);
                     used := used + d.more::integer;
                 END IF;
             END LOOP;

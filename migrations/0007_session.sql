@@ -17,7 +17,7 @@ COMMENT ON SEQUENCE flux.request_high IS 'Per session: the first 16 hex digits o
 COMMENT ON SEQUENCE flux.request_low IS 'Per session: the last 16 hex digits of that execution.';
 COMMENT ON SEQUENCE flux.request_day IS 'Per session: that execution''s day, in days since 2000-01-01.';
 COMMENT ON SEQUENCE flux.voice IS 'Per session: what announcements to the process that uses it begin with, so that it knows them from a function''s own.';
-COMMENT ON SEQUENCE flux.said IS 'Per session: how much the statement under way has announced (flux.may_say).';
+COMMENT ON SEQUENCE flux.said IS 'Per session: when the client''s statement began in which a row was captured last, and how much it has announced (flux.may_say).';
 COMMENT ON SEQUENCE flux.unsaid IS 'Per session: the number of the first row of the statement under way that was not announced; 0: all were.';
 
 -- What opens flux.enter(): known to the processes that connect as the owner. The function that flux_app calls holds its hash alone.
@@ -46,7 +46,7 @@ BEGIN
     IF pg_catalog.num_nulls(
            pg_catalog.setval('flux.request_high', request_high), pg_catalog.setval('flux.request_low', request_low),
            pg_catalog.setval('flux.request_day', request_day), pg_catalog.setval('flux.voice', voice),
-           pg_catalog.setval('flux.said', 0), pg_catalog.setval('flux.unsaid', 0), pg_catalog.setval('flux.captured', 0)) OPERATOR(pg_catalog.>) 0 THEN
+           pg_catalog.setval('flux.said', 0), pg_catalog.setval('flux.unsaid', 0)) OPERATOR(pg_catalog.>) 0 THEN
         RETURN NULL;
     END IF;
     RETURN pg_catalog.set_config('flux.ctx', ctx, false);

@@ -76,8 +76,9 @@ def summarise(messages: Sequence[str], seq: int | None) -> Summary:
         total.attempts += rows
         if total.attempts:
             total.attempts[-1].cut += said.cut
-        total.first_n = _least(total.first_n, said.lo)
-        total.last_n = _greatest(total.last_n, said.hi)
+        only = rows[0].n if rows and said.lo is None else None  # one row that is said whole
+        total.first_n = _least(total.first_n, said.lo if only is None else only)
+        total.last_n = _greatest(total.last_n, said.hi if only is None else only)
         total.snapshot = total.snapshot or said.snap or (said.end.snap if said.end else None)
         total.xid = total.xid or (said.end.xid if said.end else None)
     return total

@@ -81,6 +81,10 @@ class Batches:
                 for request_id, on, attempt in await self._undone(tables.attempts)
             ]
             await self._copy("mutations", records.MUTATION_COLUMNS, undone)
+            if undone:
+                await self.connection.execute(
+                    Q.file_attempts, list({row[0] for row in undone}), list({row[1] for row in undone})
+                )
 
     async def store_each(self, units: Sequence[Unit], node: str, raw: Raw) -> None:
         """Store all units that Postgres takes, and put the rest into the quarantine."""

@@ -32,6 +32,13 @@ SELECT request_id FROM flux.quarantine WHERE spool_id = $3 AND request_id = ANY 
 SELECT n, xid FROM flux.mutations
 WHERE request_id = ANY ($1::text[]) AND day = ANY ($2::date[]) AND n = ANY ($3::bigint[]) AND NOT rolled_back
 
+-- name: file_attempts
+-- Rolled-back attempts that were just stored: what a row's history is found by.
+UPDATE flux.mutations
+SET row_hash = jsonb_hash_extended(coalesce(key, before), 0),
+    moved = CASE WHEN op = 'UPDATE' AND NOT (before @> key AND after @> key) THEN true END
+WHERE request_id = ANY ($1::text[]) AND day = ANY ($2::date[]) AND rolled_back AND row_hash IS NULL
+
 -- name: system_identifier
 SELECT system_identifier FROM pg_control_system()
 

@@ -51,7 +51,7 @@ LEFT JOIN LATERAL (
 WHERE m.schema_name = $1 AND m.table_name = $2
   AND m.key = ANY (ARRAY(SELECT flux.key_of(k, ARRAY(SELECT jsonb_object_keys(k))) FROM unnest($3::text[]::jsonb[]) AS k))
   -- What the index is on.
-  AND jsonb_hash_extended(m.key, 0) = ANY (ARRAY(
+  AND m.row_hash = ANY (ARRAY(
       SELECT jsonb_hash_extended(flux.key_of(k, ARRAY(SELECT jsonb_object_keys(k))), 0) FROM unnest($3::text[]::jsonb[]) AS k))
 ORDER BY m.n
 
@@ -70,6 +70,6 @@ LEFT JOIN LATERAL (
     ORDER BY c.seq
     LIMIT 1
 ) h ON m.origin <> 'outside'
-WHERE m.schema_name = $1 AND m.table_name = $2 AND m.op = 'UPDATE' AND NOT (m.before @> m.key AND m.after @> m.key)
+WHERE m.schema_name = $1 AND m.table_name = $2 AND m.moved
   AND (m.before @> ANY ($3::text[]::jsonb[]) OR m.after @> ANY ($3::text[]::jsonb[]))
 ORDER BY m.n

@@ -234,6 +234,8 @@ async def test_rolled_back_rows_are_those_announced_and_not_committed_by_that_tr
     execution.end(status=500, outcome="error")
     made.close()
     await drain.once()
+    filed = "SELECT n FROM flux.mutations WHERE row_hash = jsonb_hash_extended($1::jsonb, 0)"
+    assert [row["n"] for row in await connection.fetch(filed, '{"id": 1}')] == [6]
     rows = await connection.fetch(
         "SELECT n, xid, rolled_back, seq, cut, before, origin FROM flux.mutations ORDER BY n"
     )

@@ -22,6 +22,14 @@ export default defineFunction({
 });
 """
 
+FILE = """
+UPDATE flux.mutations
+SET row_hash = jsonb_hash_extended(coalesce(key, before), 0),
+    moved = CASE WHEN op = 'UPDATE' AND NOT (before @> key AND after @> key) THEN true END
+WHERE request_id = $1 AND n = $2
+"""
+"""What captures file a mutation by."""
+
 
 class OneConnection:
     """A store with a single connection."""
@@ -241,6 +249,7 @@ class Record:
             }
             | values,
         )
+        await self.connection.execute(FILE, request_id, self.n)
         return self.n
 
     async def log(

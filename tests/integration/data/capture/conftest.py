@@ -21,7 +21,11 @@ async def owner(database_url: str) -> AsyncIterator[Owner]:
 
     def hear(_connection: Any, message: Any) -> None:
         if message.message.startswith("flux:"):
-            found.messages.append(orjson.loads(message.message.removeprefix("flux:")))
+            said = orjson.loads(message.message.removeprefix("flux:"))
+            if "a" in said and "lo" not in said:  # one row that is said whole
+                [row] = said["a"]
+                said |= {"cut": 0, "lo": row[0], "hi": row[0]}
+            found.messages.append(said)
 
     await ensure_app_role(connection, None)
     await install(connection)

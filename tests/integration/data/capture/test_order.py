@@ -208,7 +208,7 @@ async def test_no_setting_of_a_functions_hides_what_it_wrote(owner: Owner) -> No
         "INSERT INTO h VALUES (1, 10), (2, 20)",
         "CREATE FUNCTION f(k int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN"
         " IF k = 2 THEN UPDATE h SET v = v + 1 WHERE id = 1; PERFORM set_config(name, '', true) FROM"
-        " unnest(ARRAY['flux.tally', 'flux.captured', 'flux.rows', 'flux.day']) AS name; END IF;"
+        " unnest(ARRAY['flux.said', 'flux.ctx', 'flux.day']) AS name; END IF;"
         " RETURN k * 100; END $$",
         "GRANT ALL ON h TO flux_app; SET ROLE flux_app",
         "UPDATE h SET v = f(id)",
@@ -218,4 +218,4 @@ async def test_no_setting_of_a_functions_hides_what_it_wrote(owner: Owner) -> No
         {"id": 1, "v": 100}, {"id": 1, "v": 101}, {"id": 2, "v": 200},
     ]  # fmt: skip
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await owner.run("SET ROLE flux_app", "SELECT setval('flux.captured', 1)")
+        await owner.run("SET ROLE flux_app", "SELECT setval('flux.said', 1)")
