@@ -23,6 +23,7 @@ from deno import find_deno_bin
 
 from flux.errors import RuntimeFault
 from flux.runtime.confine import seccomp
+from flux.runtime.slots import LINK
 from flux.runtime.spawner import Order, Spawner
 
 GUEST = Path(__file__).resolve().parent / "guest" / "deno"
@@ -121,6 +122,7 @@ class DenoLauncher:
     def _command(self, import_map: Path, door: str) -> list[str]:
         heap = f"--max-old-space-size={self._heap_mb}," if self._heap_mb else ""
         library, filtering = _narrowing()
+        offered = ",".join(str(GUEST / name) for name in _OFFERED)
         return [
             _binary(),
             "run",
@@ -134,7 +136,7 @@ class DenoLauncher:
             "--node-modules-dir=none",
             f"--import-map={import_map}",
             # `bundle` is relative to the slot: Deno splits at commas, and a folder may have one.
-            f"--allow-read=bundle,{','.join(str(GUEST / name) for name in _OFFERED)},{door}",
+            f"--allow-read=bundle,../../{LINK}/bundle,{offered},{door}",
             f"--allow-write={door}",
             f"--allow-net=unix:{door}",
             *([f"--allow-ffi={library}"] if library else []),

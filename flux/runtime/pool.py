@@ -21,7 +21,7 @@ from flux.runtime.deployment_guest import DeploymentGuest
 from flux.runtime.door import Door
 from flux.runtime.ending import ENDINGS
 from flux.runtime.process import GuestProcess
-from flux.runtime.slots import Slots, place
+from flux.runtime.slots import Slots, place, seen
 from flux.runtime.spawner import Order, Spawner
 
 LOAD_TIMEOUT = 10.0
@@ -208,7 +208,7 @@ class SubprocessEngine:
         now = self._clock_ns() // 1000 if name is None else int(name.rpartition("-")[2], 16)
         process.rename(f"{process.name}-{now:x}" if name is None else name)
         header = {
-            "root": str(bundle),
+            "root": f"{seen(bundle.parent)}/bundle",
             "entry": deployment.entry,
             "function": deployment.function,
             "env": self._env,
@@ -216,7 +216,7 @@ class SubprocessEngine:
             "seed": self._boot_seed(process.name).hex(),
             "now": now,
         }
-        await process.load(deployment, header, bundle, self._load_timeout)
+        await process.load(deployment, header, self._load_timeout)
         return process
 
     def forget(self, guest: DeploymentGuest) -> None:

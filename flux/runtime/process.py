@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from msgspec import structs
@@ -142,13 +141,13 @@ class GuestProcess:
         """What the record calls the process from now on; before any invocation."""
         self.name = self._inflight.name = name
 
-    async def load(self, deployment: Deployment, header: Header, bundle: Path, timeout: float) -> None:
+    async def load(self, deployment: Deployment, header: Header, timeout: float) -> None:
         """Send `start` and wait for the code's top level to finish.
 
         Args:
-            deployment: what is being loaded; its files stand in `bundle` already.
-            header: the members of the `start` frame.
-            bundle: the folder; its path is kept out of everything shown.
+            deployment: what is being loaded; its files stand in the slot already.
+            header: the members of the `start` frame; its `root`, where the guest sees the bundle, is kept out
+                of everything shown.
             timeout: seconds the top level may take; after them the process is killed.
 
         Raises:
@@ -156,7 +155,7 @@ class GuestProcess:
             RuntimeFault: the process died, or the top level took too long.
         """
         self.deployment = deployment
-        self._bundle = str(bundle)
+        self._bundle = header["root"]
         self._inflight.loaded(deployment, self._bundle)
         ready = self._milestones.next()
         self._connection.write(encode({"t": "start", **header}))

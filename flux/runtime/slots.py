@@ -11,10 +11,18 @@ import contextlib
 import fcntl
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from flux.errors import RuntimeFault
+
+WRITTEN = 315_532_800
+"""When the files of a bundle were written, as they say: 1980, the least that archives know."""
+
+
+LINK = "process"
+"""The link, beside the engines' folders, to the working folder of whoever follows it."""
 
 
 class Slots:
@@ -29,8 +37,9 @@ class Slots:
         self.folder = root / name
         root.mkdir(parents=True, exist_ok=True)
         with _locked(root / ".lock"):
+            _link(root / LINK)
             for other in root.iterdir():
-                if other.is_dir() and _abandoned(other):
+                if other.is_dir() and not other.is_symlink() and _abandoned(other):
                     shutil.rmtree(other, ignore_errors=True)
             self.folder.mkdir(mode=0o755)
             self._lock = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -56,7 +65,7 @@ class Slots:
 
 
 def place(files: Mapping[str, bytes], bundle: Path) -> None:
-    """Write a deployment's files into `bundle`.
+    """Write a deployment's files into `bundle`, each with the same time.
 
     Raises:
         RuntimeFault: a path leads out of the folder.
@@ -68,6 +77,24 @@ def place(files: Mapping[str, bytes], bundle: Path) -> None:
         path = bundle / parts
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+        os.utime(path, (WRITTEN, WRITTEN))
+    for folder, _, _ in os.walk(bundle):
+        os.utime(folder, (WRITTEN, WRITTEN))
+
+
+def seen(slot: Path) -> str:
+    """A slot's folder as the code in it sees it: the same path for every process, whose working folder it is.
+
+    Linux alone knows a link that leads each process to its own; elsewhere it is the slot's path.
+    """
+    link = slot.parent.parent / LINK
+    return str(link) if link.is_symlink() else str(slot)
+
+
+def _link(path: Path) -> None:
+    if sys.platform == "linux" and not path.is_symlink():
+        with contextlib.suppress(OSError):
+            path.symlink_to("/proc/self/cwd")
 
 
 def _abandoned(folder: Path) -> bool:

@@ -27,7 +27,7 @@ from typing import Any
 import msgspec
 
 from flux.errors import RuntimeFault
-from flux.runtime.confine import landlock, seccomp
+from flux.runtime.confine import addresses, landlock, seccomp
 
 _PROGRAM = Path(__file__).with_name("confine") / "__main__.py"
 _ACCOUNT = 64_321
@@ -213,7 +213,7 @@ class Spawner:
         ours, theirs = socket.socketpair()
         flags = ["-s", "-S", "-P", "-B", "-X", "utf8"]
         try:
-            with theirs:
+            with theirs, addresses.fixed() if self._loaded else contextlib.nullcontext():
                 self._process = subprocess.Popen(
                     [self._python, *flags, str(_PROGRAM), str(os.getpid()), *self._loaded],
                     stdin=theirs.fileno(),

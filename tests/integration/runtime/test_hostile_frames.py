@@ -19,7 +19,7 @@ from tests.integration.runtime.local_guest import ScriptedHost, deployment, invo
 
 async def start(folder: Path, lines: list[str] | None = None) -> GuestProcess:
     process = await scripted.start(lines=lines, name="scripted")
-    await process.load(deployment(""), {}, folder, 5)
+    await process.load(deployment(""), {"root": str(folder)}, 5)
     return process
 
 

@@ -28,7 +28,7 @@ from tests.integration.runtime.scripted import order, start
 @pytest.fixture(name="process")
 async def _process(tmp_path: Path) -> AsyncIterator[GuestProcess]:
     process = await start()
-    await process.load(deployment(""), {}, tmp_path, 5)
+    await process.load(deployment(""), {"root": str(tmp_path)}, 5)
     yield process
     await process.drain(0)
 
@@ -287,7 +287,7 @@ async def test_a_fault_of_the_host_fails_the_invocation_alone(process: GuestProc
 async def test_lines_on_stderr_are_handed_on(tmp_path: Path) -> None:
     lines: list[str] = []
     process = await start(lines=lines)
-    await process.load(deployment(""), {}, tmp_path, 5)
+    await process.load(deployment(""), {"root": str(tmp_path)}, 5)
     await do(process, "stray")
     await process.drain(0)
     assert lines == ["stray line"]

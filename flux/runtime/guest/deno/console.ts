@@ -2,10 +2,10 @@
 // nobody handles.
 
 import { note } from "./host.ts";
-import { scope, sources } from "./invocation.ts";
+import { scope, sources, told } from "./invocation.ts";
 import { uncaught } from "./leftovers.ts";
 import { json } from "./value.ts";
-import { isArray, ObjectDefineProperty, stringify, utf8 } from "./primordials.ts";
+import { isArray, mapDelete, mapGet, mapSet, ObjectDefineProperty, stringify, utf8 } from "./primordials.ts";
 
 // deno-lint-ignore no-explicit-any
 const internal = (Deno as any)[(Deno as any).internal];
@@ -84,14 +84,22 @@ export function installConsole(): void {
     const line = text.endsWith("\n") ? text.slice(0, -1) : text;
     if (line !== "" || level !== 4) log(LEVELS[level] ?? "info", line);
   });
-  const timers: Map<string, number> = new Map();
-  const elapsed = (label: string) => `${label}: ${(sources().now - (timers.get(label) ?? sources().now)) / 1000}ms`;
-  fresh.time = (label = "default") => void timers.set(label, sources().now);
-  fresh.timeLog = (label = "default", ...rest) => log("info", inspectArgs([elapsed(label), ...rest]));
+  // The runtime counts, times and indents for the process; here it is the invocation.
+  const elapsed = (label: string) => `${label}: ${(sources().now - (mapGet(told().times, label) ?? sources().now)) / 1000}ms`;
+  fresh.time = (label = "default") => mapSet(told().times, `${label}`, sources().now);
+  fresh.timeLog = (label = "default", ...rest) => fresh.info(elapsed(`${label}`), ...rest);
   fresh.timeEnd = (label = "default") => {
-    log("info", elapsed(label));
-    timers.delete(label);
+    fresh.info(elapsed(`${label}`));
+    mapDelete(told().times, `${label}`);
   };
+  fresh.count = (label = "default") => {
+    const { counts } = told();
+    const count = (mapGet(counts, `${label}`) ?? 0) + 1;
+    mapSet(counts, `${label}`, count);
+    fresh.info(`${label}: ${count}`);
+  };
+  fresh.countReset = (label = "default") => void mapDelete(told().counts, `${label}`);
+  ObjectDefineProperty(fresh, "indentLevel", { get: () => told().indent, set: (indent: number) => told().indent = indent, enumerable: false });
   ObjectDefineProperty(globalThis, "console", { value: fresh, writable: true, configurable: true, enumerable: false });
   addEventListener("unhandledrejection", (event) => {
     event.preventDefault();

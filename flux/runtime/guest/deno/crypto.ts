@@ -3,6 +3,7 @@
 
 import { scope, sources } from "./invocation.ts";
 import { ObjectDefineProperty, ReflectApply, uncurry } from "./primordials.ts";
+import { native } from "./turns.ts";
 
 const bufferOf = uncurry(
   Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), "buffer")!.get! as () => ArrayBuffer,
@@ -86,8 +87,7 @@ export function installRandom(): void {
         ? ReflectApply(generateKey, undefined, args as Parameters<typeof generateKey>)
         : ReflectApply(original as (...args: unknown[]) => Promise<unknown>, subtle, args);
     define(SubtleCrypto.prototype, name, (...args: unknown[]) => {
-      const invocation = scope()?.invocation;
-      return invocation === undefined ? start(args) : invocation.native(() => start(args));
+      return scope() === undefined ? start(args) : native(() => start(args));
     });
   }
 }

@@ -1,10 +1,10 @@
 // fetch as a host call: whatever the Web API takes as a request is read into bytes first, and the host's answer becomes a real Response.
 
 import { abandon, ask, type Site, site } from "./host.ts";
-import { uuid } from "./crypto.ts";
 import { FetchError } from "./functions.ts";
 import { graft } from "./errors.ts";
 import { scope } from "./invocation.ts";
+import { multipart, streamOfBlob } from "./bodies.ts";
 import { bodyOf, fromBase64, RealHeaders, RealPromise, RealResponse, utf8 } from "./primordials.ts";
 import { json } from "./value.ts";
 
@@ -71,9 +71,7 @@ function abortable<T>({ n, answer }: { n: number; answer: Promise<T> }, signal: 
 }
 
 async function bytesOf(response: Response): Promise<Uint8Array> {
-  const invocation = scope()?.invocation;
-  const read = () => bodyOf(response);
-  return new Uint8Array(await (invocation === undefined ? read() : invocation.native(read)));
+  return new Uint8Array(await bodyOf(response));
 }
 
 async function bodyOfInit(body: BodyInit): Promise<{ body: string | Uint8Array; type: string | null }> {
@@ -81,30 +79,10 @@ async function bodyOfInit(body: BodyInit): Promise<{ body: string | Uint8Array; 
   if (body instanceof URLSearchParams) return { body: body.toString(), type: "application/x-www-form-urlencoded;charset=UTF-8" };
   if (body instanceof ArrayBuffer) return { body: new Uint8Array(body.slice(0)), type: null };
   if (ArrayBuffer.isView(body)) return { body: new Uint8Array(body.buffer as ArrayBuffer, body.byteOffset, body.byteLength).slice(), type: null };
-  if (body instanceof FormData) return await multipart(body);
-  if (body instanceof Blob) return { body: await bytesOf(new RealResponse(body)), type: body.type || null };
+  if (body instanceof FormData) body = multipart(body);
+  if (body instanceof Blob) return { body: await bytesOf(new RealResponse(streamOfBlob(body))), type: body.type || null };
   if (body instanceof ReadableStream) return { body: await bytesOf(new RealResponse(body)), type: null };
   return { body: String(body), type: "text/plain;charset=UTF-8" };
-}
-
-async function multipart(form: FormData): Promise<{ body: Uint8Array; type: string }> {
-  const boundary = `----flux-${uuid()}`;
-  const quoted = (text: string) => text.replaceAll("\r", "%0D").replaceAll("\n", "%0A").replaceAll('"', "%22");
-  const parts: Uint8Array[] = [];
-  for (const [name, value] of form) {
-    const head = `--${boundary}\r\nContent-Disposition: form-data; name="${quoted(name)}"`;
-    if (typeof value === "string") {
-      parts.push(utf8(`${head}\r\n\r\n${value.replace(/\r\n?|\n/g, "\r\n")}\r\n`));
-    } else {
-      const type = value.type || "application/octet-stream";
-      parts.push(utf8(`${head}; filename="${quoted(value.name)}"\r\nContent-Type: ${type}\r\n\r\n`), await bytesOf(new RealResponse(value)), utf8("\r\n"));
-    }
-  }
-  parts.push(utf8(`--${boundary}--\r\n`));
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) bytes.set(part, at), at += part.length;
-  return { body: bytes, type: `multipart/form-data; boundary=${boundary}` };
 }
 
 function textual(body: string | Uint8Array | null): string | Uint8Array | null {

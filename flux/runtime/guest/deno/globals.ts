@@ -5,9 +5,11 @@
 // collector, hold strongly and never call back; navigator says nothing of the machine; native operations end in order.
 // Not closed: `await import(...)` inside a handler ends when the disk is ready; ECDSA, RSA-PSS and RSA-OAEP are random by nature.
 
+import { installBodies } from "./bodies.ts";
 import { fetch } from "./fetch.ts";
 import { scope } from "./invocation.ts";
 import { ObjectDefineProperty, ReflectApply } from "./primordials.ts";
+import { native } from "./turns.ts";
 
 const GONE = [
   "Deno", "process", "setImmediate", "clearImmediate", "Worker", "WebSocket", "EventSource", "BroadcastChannel", "MessageChannel", "MessagePort",
@@ -24,15 +26,14 @@ function define(target: object, name: PropertyKey, value: unknown): void {
   ObjectDefineProperty(target, name, { value, writable: true, configurable: true, enumerable: false });
 }
 
-/** Run native asynchronous methods of `target` in order with the replies. */
+/** Have the ends of native asynchronous methods of `target` be turns. */
 function order(target: Any, names: string[]): void {
   for (const name of names) {
     const original = target[name];
     if (typeof original !== "function") continue;
     define(target, name, function (this: unknown, ...args: unknown[]) {
-      const invocation = scope()?.invocation;
       const start = () => ReflectApply(original, this, args) as Promise<unknown>;
-      return invocation === undefined ? start() : invocation.native(start);
+      return scope() === undefined ? start() : native(start);
     });
   }
 }
@@ -49,6 +50,7 @@ export function installGlobals(): void {
   delete realm.WebAssembly.instantiateStreaming;
   order(realm.WebAssembly, ["compile", "instantiate"]);
   order(Blob.prototype, ["text", "arrayBuffer", "bytes"]);
+  installBodies();
   define(realm, "fetch", fetch);
   define(realm, "WeakRef", class WeakRef {
     readonly #target: object;

@@ -93,9 +93,10 @@ export function abandon(invocation: Invocation, n: number): void {
 export function answer(invocation: Invocation, frame: Header, body: Uint8Array<ArrayBuffer>, settled: (of: Invocation) => void): void {
   invocation.deliver(() => {
     if (invocation.ended && invocation.pending.size <= 1) later(() => settled(invocation));
-    if (frame.now > invocation.now) invocation.now = frame.now;
     const pending = mapGet(invocation.pending, frame.n);
+    // Whether a call that was given up is answered all the same is a matter of chance: it is nothing that has happened.
     if (pending === undefined) return;
+    if (frame.now > invocation.now) invocation.now = frame.now;
     mapDelete(invocation.pending, frame.n);
     if (hasOwn(frame, "error")) pending.reject(hostError(pending.op, frame.error, pending.site));
     else if (body.length === 0) pending.resolve(undefined);

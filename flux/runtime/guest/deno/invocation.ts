@@ -1,10 +1,9 @@
 // An invocation in flight, and which one the running code belongs to (AsyncLocalStorage). Each reply is a turn of its own (turns.ts), in the
-// order of arrival; while a native asynchronous operation of the invocation is open, its replies wait behind that, so that the order of
-// events in a function depends on the replies alone.
+// order of arrival.
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import { Random } from "./random.ts";
-import { promiseThen, RealPromise, uncurry } from "./primordials.ts";
+import { uncurry } from "./primordials.ts";
 import { turn } from "./turns.ts";
 
 /** A clock and random numbers: an invocation's, or the start frame's for code that runs outside any. */
@@ -38,27 +37,11 @@ export interface Pending {
   reject(reason: unknown): void;
 }
 
-interface Event {
-  deliver: (() => void) | undefined;
-  next: Event | undefined;
-}
-
-class Queue {
-  head: Event | undefined;
-  #tail: Event | undefined;
-
-  add(deliver: (() => void) | undefined): Event {
-    const event: Event = { deliver, next: undefined };
-    if (this.#tail === undefined) this.head = event;
-    else this.#tail.next = event;
-    this.#tail = event;
-    return event;
-  }
-
-  shift(): void {
-    this.head = this.head!.next;
-    if (this.head === undefined) this.#tail = undefined;
-  }
+/** What the console keeps: counts and beginnings by label, and how far lines are indented. */
+export interface Told {
+  counts: Map<string, number>;
+  times: Map<string, number>;
+  indent: number;
 }
 
 /** One run of the function. */
@@ -79,50 +62,21 @@ export class Invocation extends Sources {
   readonly left: Map<string, number> = new Map();
   readonly pending: Map<number, Pending> = new Map();
   readonly number: number;
-  #natives = new Queue();
-  #replies = new Queue();
-  #scheduled = false;
+  /** Its running timers' calls, by the timers' numbers. */
+  readonly timers: Map<number, number> = new Map();
+  /** Number of the last timer. */
+  timer = 0;
+  /** What its console keeps, once it does. */
+  told: Told | undefined;
 
   constructor(number: number, now: number, seed: string) {
     super(now, seed);
     this.number = number;
   }
 
-  /** Deliver a reply in a turn of its own: after those before it, and after the native operations that are open. */
+  /** Deliver a reply in a turn of its own: after those before it. */
   deliver(reply: () => void): void {
-    turn(() => {
-      if (this.#natives.head === undefined && this.#replies.head === undefined) return reply();
-      this.#replies.add(reply);
-      this.#schedule();
-    });
-  }
-
-  /** Run a native asynchronous operation so that its end is delivered in the order of issue, before any further reply. */
-  native<T>(start: () => Promise<T>): Promise<T> {
-    return new RealPromise<T>((resolve, reject) => {
-      const event = this.#natives.add(undefined);
-      const settle = (deliver: () => void) => {
-        event.deliver = deliver;
-        this.#schedule();
-      };
-      promiseThen(start(), (value) => settle(() => resolve(value)), (reason) => settle(() => reject(reason)));
-    });
-  }
-
-  #schedule(): void {
-    if (this.#scheduled) return;
-    const head = this.#natives.head ?? this.#replies.head;
-    if (head === undefined || head.deliver === undefined) return;
-    this.#scheduled = true;
-    turn(() => {
-      this.#scheduled = false;
-      const queue = this.#natives.head !== undefined ? this.#natives : this.#replies;
-      const deliver = queue.head?.deliver;
-      if (deliver === undefined) return;
-      queue.shift();
-      deliver();
-      this.#schedule();
-    });
+    turn(reply);
   }
 }
 
@@ -160,4 +114,12 @@ export function begin(now: number, seed: string): void {
 /** Run `fn` inside `scope`. */
 export function within<T>(scope: Scope, fn: () => T): T {
   return run(storage, scope, fn) as T;
+}
+
+const kept: Told = { counts: new Map(), times: new Map(), indent: 0 };
+
+/** What the console of the running code keeps. */
+export function told(): Told {
+  const invocation = getStore(storage)?.invocation;
+  return invocation === undefined ? kept : invocation.told ??= { counts: new Map(), times: new Map(), indent: 0 };
 }

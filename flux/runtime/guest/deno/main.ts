@@ -65,6 +65,8 @@ function invoke(frame: Header, payload: Uint8Array<ArrayBuffer>): void {
 
 async function run(invocation: Invocation, frame: Header, body: Uint8Array<ArrayBuffer>, payload: Uint8Array<ArrayBuffer>): Promise<void> {
   try {
+    // Stacks begin here, whichever way the frame has come.
+    await undefined;
     // What has no method comes from a function: an invocation's or a job's payload.
     const input = content(given(payload, body), frame.request?.method ? parse : revived);
     const value = await handler!({ input, ctx: new Context(frame, body) });

@@ -31,7 +31,7 @@ export const isArray = Array.isArray;
 export const stringify = JSON.stringify;
 export const parse = JSON.parse;
 export const floor = Math.floor;
-export const captureStackTrace = (Error as unknown as { captureStackTrace(target: object): void }).captureStackTrace;
+export const captureStackTrace = (Error as unknown as { captureStackTrace(target: object, above?: unknown): void }).captureStackTrace;
 export const promiseThen = uncurry(Promise.prototype.then) as <T, R>(
   self: Promise<T>,
   done: (value: T) => R,

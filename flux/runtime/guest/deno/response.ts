@@ -12,7 +12,7 @@ export async function finished(invocation: Invocation, value: Response): Promise
   const status = statusOf(value);
   if (status < 200) throw new TypeError("The handler returned Response.error(), which has no status.");
   if (bodyUsedOf(value)) throw new TypeError("The handler returned a Response whose body has been read already.");
-  const body = streamOf(value) === null ? new Uint8Array(0) : new Uint8Array(await invocation.native(() => bodyOf(value)));
+  const body = streamOf(value) === null ? new Uint8Array(0) : new Uint8Array(await bodyOf(value));
   let headers = "";
   headersForEach(headersOf(value), (content: string, name: string) => {
     headers += `${headers && ","}[${stringify(name)},${stringify(content)}]`;

@@ -1,7 +1,7 @@
 // setTimeout, setInterval and ctx.sleep as host calls: time passes in the host, and a timer's end is a reply like any other.
 
 import { abandon, ask, hush, site } from "./host.ts";
-import { type Invocation, scope, type Scope } from "./invocation.ts";
+import { type Invocation, scope } from "./invocation.ts";
 import {
   functionText,
   isArray,
@@ -15,14 +15,6 @@ import {
   ReflectApply,
 } from "./primordials.ts";
 import { report } from "./console.ts";
-
-interface Timer {
-  scope: Scope;
-  n: number;
-}
-
-const timers: Map<number, Timer> = new Map();
-let last = 0;
 
 /** `() => controller.abort()` and its like: what is left undone when such a timer is dropped is nothing. */
 const ABORTS = /^(?:\(\)\s*=>\s*\{?|function\s*\w*\(\)\s*\{)\s*(?:return\s+)?[\w$.?]+\.abort\([^;{}]*\)\s*;?\s*\}?$/;
@@ -58,7 +50,8 @@ function milliseconds(value: unknown): number {
 function start(id: number, ms: number, repeat: boolean, run: () => unknown, at = site(), quiet = false): void {
   const asked = ask("sleep", `{"ms":${ms}}`, undefined, at, quiet);
   const { invocation } = scope()!;
-  mapSet(timers, id, { scope: scope()!, n: asked.n });
+  const { timers } = invocation;
+  mapSet(timers, id, asked.n);
   remember(invocation, asked.n);
   promiseThen(asked.answer, () => {
     if (mapGet(timers, id) === undefined) return;
@@ -68,25 +61,29 @@ function start(id: number, ms: number, repeat: boolean, run: () => unknown, at =
     } catch (error) {
       report(error);
     }
-    if (repeat && mapGet(timers, id) !== undefined && !scope()!.invocation.ended) start(id, ms, true, run, at);
+    if (repeat && mapGet(timers, id) !== undefined && !invocation.ended) start(id, ms, true, run, at);
   }, (error) => report(error));
 }
 
 function timer(repeat: boolean, quiet = false) {
   return (callback: unknown, ms?: unknown, ...args: unknown[]): number => {
     if (typeof callback !== "function") throw new TypeError(`${repeat ? "setInterval" : "setTimeout"} takes a function.`);
-    const id = ++last;
+    const invocation = scope()?.invocation;
+    // Where there is none, `start` refuses.
+    const id = invocation === undefined ? 0 : ++invocation.timer;
     const silent = quiet || (!repeat && matches(ABORTS, functionText(callback)));
     start(id, milliseconds(ms), repeat, () => ReflectApply(callback as () => unknown, globalThis, args as []), site(), silent);
     return id;
   };
 }
 
+/** A timer of the invocation that the running code belongs to: others have numbers of their own. */
 function clear(id: unknown): void {
-  const timer = mapGet(timers, Number(id));
-  if (timer === undefined) return;
-  mapDelete(timers, Number(id));
-  abandon(timer.scope.invocation, timer.n);
+  const invocation = scope()?.invocation;
+  const n = invocation && mapGet(invocation.timers, Number(id));
+  if (n === undefined) return;
+  mapDelete((invocation as Invocation).timers, Number(id));
+  abandon(invocation as Invocation, n);
 }
 
 /** Wait `ms` milliseconds. */

@@ -97,6 +97,11 @@ class Invocation:
             future.add_done_callback(lambda future: self._abort(number) if future.cancelled() else None)
         return future
 
+    @property
+    def waits(self) -> bool:
+        """Whether a call is open."""
+        return bool(self._open)
+
     def _abort(self, number: int) -> None:
         """Give a call up: the host stops it, and no answer counts any more."""
         if self._open.pop(number, None) is not None and not self.over:

@@ -2,7 +2,8 @@
 own. Made by main.
 
 A reply is delivered only when all local work has run, so that two replies that arrive together can't
-interleave the code that waits for them: what happens depends on the replies and their order alone.
+interleave the code that waits for them: what happens depends on the replies and their order alone. Code that
+spins on asyncio.sleep(0) gets one after a number of turns, whenever it came.
 """
 
 import asyncio
@@ -16,12 +17,13 @@ from flux_guest.failure import starve
 from flux_guest.invocation import here
 from flux_guest.place import place
 from flux_guest.sources import current, sources
+from flux_guest.tasks import GuestFuture, task
 from flux_guest.values import dumps
 from flux_guest.wire import Frame, Wire
 
 PATIENCE = 1_000
-"""Turns of local work after which a reply is delivered though more is ready: code may spin on
-asyncio.sleep(0).
+"""Turns of local work after which a reply is delivered though more is ready, and waited for where it has not
+come: code may spin on asyncio.sleep(0).
 """
 FLUSH_AFTER = 20
 """Turns of local work after which frames are sent though more may come."""
@@ -56,13 +58,19 @@ class GuestLoop(asyncio.SelectorEventLoop):
         slept.add_done_callback(due, context=_NOWHERE.copy())
         return timer
 
+    def create_future(self) -> Any:
+        return GuestFuture(loop=self)
+
     def create_task(self, coro: Any, **named: Any) -> Any:
-        task = super().create_task(coro, **named)
         context = named.get("context")
         invocation = current.get() if context is None else context.get(current)
+        if self.get_task_factory() is None:
+            made = task(coro, self, invocation, named)
+        else:
+            made = super().create_task(coro, **named)  # type: ignore[assignment]
         if invocation is not None:
-            invocation.tasks[task] = place(sys._getframe(1))
-        return task
+            invocation.tasks[made] = place(sys._getframe(1))
+        return made
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
         """Run `func` at once: threads would make the order of events a matter of chance."""
@@ -101,6 +109,7 @@ class Delivery:
     Args:
         deliver: acts on a frame.
         urgent: types of frames that `deliver` gets at once.
+        expects: whether something is to come: a call is open.
         gone: called when the host has gone.
     """
 
@@ -111,12 +120,14 @@ class Delivery:
         *,
         deliver: Callable[[dict[str, Any], bytes], None],
         urgent: frozenset[str],
+        expects: Callable[[], bool],
         gone: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._wire = wire
         self._deliver = deliver
         self._urgent = urgent
+        self._expects = expects
         self._gone = gone
         self._waiting: deque[Frame] = deque()
         self._scheduled = False
@@ -135,21 +146,28 @@ class Delivery:
             self._loop.call_soon(self._turn, context=_NOWHERE)
 
     def _readable(self) -> None:
+        self._take()
+        if not self._scheduled:
+            self._scheduled = True
+            self._turn()
+
+    def _take(self, *, wait: bool = False) -> bool:
+        """Read frames. Whether an invocation was cancelled."""
+        cancelled = False
         try:
-            frames = self._wire.receive()
+            frames = self._wire.receive(wait=wait)
         except (EOFError, OSError):
             self._gone()
-            return
+            return False
         except MemoryError:
             starve()
         for frame in frames:
             if frame[0]["t"] in self._urgent:
                 self._deliver(*frame)
+                cancelled = cancelled or frame[0]["t"] == "cancel"
             else:
                 self._waiting.append(frame)
-        if not self._scheduled:
-            self._scheduled = True
-            self._turn()
+        return cancelled
 
     def _turn(self) -> None:
         """Once local work is done: deliver the next frame, or, where there is none, send what it led to."""
@@ -158,11 +176,19 @@ class Delivery:
             if self._busy % FLUSH_AFTER == 0:
                 self._wire.flush()
             self._loop.call_soon(self._turn, context=_NOWHERE)
-        elif self._waiting:
-            self._busy = 0
+            return
+        if not self._waiting and self._loop._ready and self._expects():  # type: ignore[attr-defined]
+            self._wire.flush()
+            if self._take(wait=True):  # what was cancelled has its last turns
+                self._busy = 0
+            self._wire.flush()
+            if not self._waiting:
+                self._loop.call_soon(self._turn, context=_NOWHERE)
+                return
+        self._busy = 0
+        if self._waiting:
             self._loop.call_soon(self._turn, context=_NOWHERE)
             self._deliver(*self._waiting.popleft())
         else:
-            self._busy = 0
             self._scheduled = False
             self._wire.flush()

@@ -20,11 +20,14 @@ from flux_guest import (
     hooks,
     leftovers,
     loader,
+    machine,
+    memory_database,
     network,
     output,
     place,
     randomness,
     sources,
+    tasks,
     values,
 )
 from flux_guest.context import Context
@@ -61,6 +64,8 @@ def serve(descriptor: int, *, here: str, standard: list[str], packages: list[str
     hooks.install()
     clock.install()
     randomness.install()
+    tasks.install()
+    memory_database.install()
     network.install()
     output.install()
     place.install(root)
@@ -68,6 +73,7 @@ def serve(descriptor: int, *, here: str, standard: list[str], packages: list[str
     values.install()
     asyncio.sleep = asyncio.tasks.sleep = sleep
     guard.install([root, here, *standard, *packages, "/usr/share/zoneinfo"])
+    machine.install(root)
     asyncio.set_event_loop(loop)
     try:
         handler = loader.load(root, start["entry"])
@@ -123,7 +129,14 @@ class _Server:
         """Serve. Does not return."""
         loop = self._loop
         loop.set_exception_handler(self._stray)
-        delivery = Delivery(loop, self._wire, deliver=self._deliver, urgent=_URGENT, gone=lambda: os._exit(0))
+        delivery = Delivery(
+            loop,
+            self._wire,
+            deliver=self._deliver,
+            urgent=_URGENT,
+            expects=lambda: any(invocation.waits for invocation in self._running.values()),
+            gone=lambda: os._exit(0),
+        )
         delivery.add(early)
         while True:
             try:

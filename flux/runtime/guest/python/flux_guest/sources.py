@@ -63,6 +63,11 @@ def begin(seed: str, now: int) -> None:
     _outside = Sources(seed, now)
 
 
+def outside() -> Sources:
+    """What code outside any invocation sees."""
+    return _outside
+
+
 def sources() -> Sources:
     """Those of the running code."""
     found = current.get()
