@@ -41,8 +41,16 @@ class Live:
         self.seen: list[tuple[int, str, bytes]] = []
         self._now = NOW
 
-    async def perform(self, call: HostCall) -> Outcome:
+    def sent(self, guest: str, invocation: int) -> None:
+        self._story.events.append((self._index, 0))
+
+    def begin(self, call: HostCall) -> None:
         self.seen.append((call.n, call.op, call.arguments))
+
+    def give_up(self, n: int) -> None:
+        pass
+
+    async def perform(self, call: HostCall) -> Outcome:
         outcome = made_up(call, self._chance)
         await asyncio.sleep(self._chance.random() * 0.004)
         self._now += self._chance.randrange(1, 5_000_000)
@@ -100,16 +108,20 @@ class Again:
         self._story, self._index, self._told = story, index, told
         self.seen: list[tuple[int, str, bytes]] = []
 
-    async def perform(self, call: HostCall) -> Outcome:
+    def sent(self, guest: str, invocation: int) -> None:
+        pass
+
+    def begin(self, call: HostCall) -> None:
         self.seen.append((call.n, call.op, call.arguments))
+
+    def give_up(self, n: int) -> None:
+        self._told.skip((self._index, n))
+
+    async def perform(self, call: HostCall) -> Outcome:
         event = (self._index, call.n)
         if event not in self._story.outcomes:
             await asyncio.get_running_loop().create_future()
-        try:
-            await self._told.turn(event)
-        except asyncio.CancelledError:
-            self._told.skip(event)
-            raise
+        await self._told.turn(event)
         return self._story.outcomes[event]
 
     def notify(self, call: HostCall) -> None:
@@ -140,7 +152,6 @@ async def record(engine: SubprocessEngine, name: str, times: int, chance: random
     async def one(index: int) -> None:
         await asyncio.sleep(chance.random() * 0.004)
         host = Live(story, index, chance)
-        story.events.append((index, 0))
         story.told[index] = await outcome(guest, index, host)
 
     await asyncio.gather(*(one(index) for index in range(times)))
@@ -178,17 +189,12 @@ async def outcome(guest: Any, index: int, host: Live | Again) -> Any:
 
 
 def difference(one: Any, two: Any) -> Any:
-    """What differs between two outcomes; None where nothing does.
-
-    Whether a host hears of a call that is given up in the step in which it is made is not the guest's to say.
-    """
+    """What differs between two outcomes; None where nothing does."""
     if one[0] != two[0]:
         return one[0], two[0]
     for n in sorted(one[1].keys() | two[1].keys()):
         asked, again = one[1].get(n), two[1].get(n)
-        if asked != again and None not in (asked, again):
-            return n, asked, again
-        if asked != again and (asked or again)[0] not in ("sleep", "fetch"):
+        if asked != again:
             return n, asked, again
     return None
 

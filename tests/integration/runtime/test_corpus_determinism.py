@@ -1,4 +1,4 @@
-"""Every function of the corpus, several invocations at once in one process, behaves the same in a fresh process
+"""Every function of the corpus, several invocations at once in one process, behaves the same in a fresh one
 that is told the same in the same order.
 """
 

@@ -18,6 +18,7 @@ from tests.integration.runtime.local_guest import (
     NOW,
     SECOND,
     ScriptedHost,
+    answer,
     deployment,
     engine,
     invocation,
@@ -292,3 +293,57 @@ async def test_a_native_operation_is_over_before_the_next_reply(deno: Subprocess
     guest = await deno.load(deployment(source))
     for _ in range(5):
         assert await run(guest, host=ScriptedHost()) == ["one", "two"]
+
+
+async def test_native_work_of_one_invocation_ends_before_a_reply_to_another(deno: SubprocessEngine) -> None:
+    source = """let trail: string[] = [];
+    export default async ({ input, ctx }: any) => {
+      if (input === "read") return trail;
+      await ctx.db.sql(input);
+      if (input === "native") await crypto.subtle.digest("SHA-256", new Uint8Array(1 << 22));
+      trail.push(input);
+    };"""
+    guest = await deno.load(deployment(source))
+    first = asyncio.Event()
+
+    async def gated(call: HostCall, arguments: dict[str, Any]) -> None:
+        if arguments["text"] == "native":
+            first.set()
+        else:
+            await first.wait()
+
+    for _ in range(5):
+        first.clear()
+        await asyncio.gather(*(run(guest, name, host=ScriptedHost(gated)) for name in ("native", "reply")))
+    assert await run(guest, "read") == ["native", "reply"] * 5
+
+
+async def test_a_stream_that_waits_for_replies_can_be_answered_and_sent(deno: SubprocessEngine) -> None:
+    source = """
+    const slow = (ctx: any) => new ReadableStream({ async pull(c) { await ctx.sleep(1); c.enqueue(new Uint8Array([104, 105])); c.close(); } });
+    export default async ({ ctx }: any) => {
+      const text = await new Response(slow(ctx)).text();
+      await fetch("http://x.test/", { method: "POST", body: slow(ctx) }).catch(() => {});
+      return new Response(slow(ctx), { headers: { "x-text": text } });
+    };"""
+    reply = await answer(await deno.load(deployment(source)), host=ScriptedHost())
+    assert (reply.body, [value for name, value in reply.headers if name == "x-text"]) == (b"hi", ["hi"])
+
+
+async def test_responses_and_requests_are_still_theirs(deno: SubprocessEngine) -> None:
+    source = """
+    class Mine extends Response {}
+    export default async () => {
+      const form = new FormData(); form.set("a", "1");
+      const blob = new Blob(["x"], { type: "text/plain" });
+      const request = new Request("http://x.test/", { method: "POST", body: blob, headers: { "x-a": "1" } });
+      const own = new Response(form, { headers: { "content-type": "text/x" }, status: 201 });
+      return [new Mine("x") instanceof Response, new Mine("x").constructor === Mine, new Response().constructor === Response,
+        Response.json(1) instanceof Response, new Response(blob).headers.get("content-type"), request.headers.get("content-type"),
+        request.headers.get("x-a"), await request.text(), own.headers.get("content-type"), own.status,
+        (await new Response(form).formData()).get("a"), (await new Response(blob).blob()).type, new Request(request.url).method,
+        await new Request("http://x.test/", { method: "POST", body: form }).clone().formData().then((f) => [...f])];
+    };"""
+    assert await run(await deno.load(deployment(source))) == [
+        True, True, True, True, "text/plain", "text/plain", "1", "x", "text/x", 201, "1", "text/plain", "GET", [["a", "1"]],
+    ]  # fmt: skip

@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+
+from flux.errors import DeadlineExceeded
 from flux.record.call import HostCall, Outcome
+from flux.runtime.confine import addresses
 from flux.runtime.deployment_guest import DeploymentGuest
-from tests.integration.runtime.python_guest import NOW, Python, ScriptedHost, invocation
+from tests.integration.runtime.python_guest import NOW, Python, ScriptedHost, invocation, python_engine
 
 RUNS = 20
 AT_ONCE = 10
@@ -272,3 +278,68 @@ async def test_datetime_is_still_datetime(python: Python) -> None:
             return [datetime.now(zone).isoformat(), repr(date(2026, 1, 2))]
     """
     assert await python.run(code) == ["2023-11-15T03:43:20+05:30", "datetime.date(2026, 1, 2)"]
+
+
+async def test_hashes_by_address_are_the_same_in_every_process(tmp_path: Path) -> None:
+    if not addresses_can_be_fixed():
+        pytest.skip("this kernel refuses fixed addresses")
+    code = """
+        class Mine: pass
+        def handler(input, ctx): return [hash(None), hash(int), hash(Mine), hash(print), hash(handler)]
+    """
+    seen = []
+    for turn in range(2):
+        async with python_engine(tmp_path / str(turn)) as python:
+            seen += [await python.run(code) for _ in range(2)]
+    assert seen[0] == seen[1] == seen[2] == seen[3]
+
+
+def addresses_can_be_fixed() -> bool:
+    """Whether a process that is executed may ask for it."""
+    ask = "import ctypes; print(ctypes.CDLL(None).personality(0x0040000))"
+    with addresses.fixed():
+        return (
+            subprocess.run([sys.executable, "-c", ask], capture_output=True, check=True).stdout == b"262144\n"
+        )
+
+
+async def test_alarms_are_refused(python: Python) -> None:
+    error = await python.fail("import signal\ndef handler(input, ctx): signal.alarm(1)")
+    assert error.type == "NotPermitted"
+    assert "asyncio.timeout" in error.message
+
+
+async def test_code_that_spins_sees_the_same_turns_however_late_the_reply_is(python: Python) -> None:
+    code = """
+        import asyncio
+        async def handler(input, ctx):
+            task, turns = asyncio.create_task(ctx.invoke("other")), 0
+            while not task.done():
+                turns += 1
+                await asyncio.sleep(0)
+            return turns
+    """
+
+    async def late(call: HostCall) -> object:
+        await asyncio.sleep(0.05)
+        return 5
+
+    at_once = await python.run(code, host=ScriptedHost({"invoke": 5}))
+    assert await python.run(code, host=ScriptedHost({"invoke": late})) == at_once > 100
+
+
+async def test_a_spinning_invocation_still_ends_at_its_deadline(python: Python) -> None:
+    code = """
+        import asyncio
+        async def handler(input, ctx):
+            task = asyncio.create_task(ctx.invoke("other"))
+            while not task.done():
+                await asyncio.sleep(0)
+    """
+
+    async def never(call: HostCall) -> object:
+        return await asyncio.get_running_loop().create_future()
+
+    guest = await python.load(code)
+    with pytest.raises(DeadlineExceeded):
+        await guest.invoke(invocation(timeout=0.5), ScriptedHost({"invoke": never}))
