@@ -298,15 +298,13 @@ def addresses_can_be_fixed() -> bool:
     """Whether a process that is executed may ask for it."""
     ask = "import ctypes; print(ctypes.CDLL(None).personality(0x0040000))"
     with addresses.fixed():
-        return (
-            subprocess.run([sys.executable, "-c", ask], capture_output=True, check=True).stdout == b"262144\n"
-        )
+        asked = subprocess.run([sys.executable, "-c", ask], capture_output=True, check=True)
+    return asked.stdout == b"262144\n"
 
 
 async def test_alarms_are_refused(python: Python) -> None:
     error = await python.fail("import signal\ndef handler(input, ctx): signal.alarm(1)")
-    assert error.type == "NotPermitted"
-    assert "asyncio.timeout" in error.message
+    assert "can't set alarms" in error.message
 
 
 async def test_code_that_spins_sees_the_same_turns_however_late_the_reply_is(python: Python) -> None:
