@@ -36,13 +36,21 @@ DO $$ BEGIN
 END $$;
 
 -- Say which execution this session works for from now on. Called by Flux before any SQL of the execution's function, never inside a read-only
--- transaction. Everything is qualified instead of a SET clause, which would cost each call.
+-- transaction. Sets random() going anew, and fails where SQL has left prepared statements: the connection is then given up. Everything is qualified instead of a SET clause, which would cost each call.
 CREATE FUNCTION flux.enter(token bytea, ctx text, request_high bigint, request_low bigint, request_day bigint, voice bigint) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    done text;
 BEGIN
     IF (pg_catalog.sha256(token) OPERATOR(pg_catalog.=) flux.gate_hash()) IS NOT TRUE THEN
         RAISE insufficient_privilege USING MESSAGE = 'flux.enter is Flux''s own.';
     END IF;
+    PERFORM FROM pg_catalog.pg_prepared_statement() s WHERE s.from_sql;
+    IF FOUND THEN
+        RAISE object_in_use USING MESSAGE = 'flux: the session is not clean.';
+    END IF;
+    done := pg_catalog.setseed(pg_catalog.float8div(pg_catalog.hashtextextended(pg_catalog.gen_random_uuid()::pg_catalog.text, 0),
+                                                    9223372036854775808::pg_catalog.float8));
     IF pg_catalog.num_nulls(
            pg_catalog.setval('flux.request_high', request_high), pg_catalog.setval('flux.request_low', request_low),
            pg_catalog.setval('flux.request_day', request_day), pg_catalog.setval('flux.voice', voice),

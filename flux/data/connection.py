@@ -9,7 +9,6 @@ flux.data.transaction.
 
 from __future__ import annotations
 
-import random
 import re
 import secrets
 from collections.abc import Sequence
@@ -37,6 +36,7 @@ from flux.store.sql import Queries
 _COUNT = re.compile(rb"(\d+)$")
 _Q = Queries("flux.data")
 _NOTHING = "SELECT WHERE false"
+_UNCLEAN = "flux: the session is not clean"
 _STALE = frozenset({"42804", "42883", "42P18", "42704", "XX000"})
 """What a statement that was prepared for another schema may fail with, beside Postgres' own word for it:
 datatype_mismatch, undefined_function, indeterminate_datatype, undefined_object, a type that is gone."""
@@ -267,26 +267,27 @@ class Connection(Watched):
         tag: str = await self._inside._protocol.query(text, None)
         return tag
 
-    async def renew(self) -> None:
-        """Take off all that SQL may have left: settings, role, locks, cursors, listening, temporary objects,
-        what sequences gave, the state of random(), connections of dblink.
+    async def renew(self, timeout: float) -> None:
+        """Take off what SQL may have left: settings, role, locks, cursors, listening, temporary objects, what
+        sequences gave, connections of dblink. flux.enter() does the rest: it sees to random(), and refuses a
+        session in which SQL has prepared something.
+
+        Args:
+            timeout: seconds that it may take.
 
         Raises:
-            Exception: something could not be taken off, prepared statements above all; the connection must be
-                closed.
+            Exception: something could not be taken off; the connection must be closed.
         """
         rollback = "ROLLBACK; " if self._inside._protocol.is_in_transaction() else ""
-        await self.control(rollback + self.resetting())
+        await self._inside._protocol.query(rollback + self.resetting(), timeout)
         self._mark = MARK + "-"
 
     def resetting(self) -> str:
         """SQL that does so outside a transaction."""
-        seed = random.uniform(-1, 1)
+        left = f"flux.left_nothing('{self.gate}'), " if self.exposed or not self._gate.name else ""
         return (
             "SET SESSION AUTHORIZATION DEFAULT; RESET ALL; CLOSE ALL; UNLISTEN *; DISCARD TEMP; "
-            "DISCARD SEQUENCES; "
-            f"SELECT flux.left_nothing('{self.gate}'), pg_advisory_unlock_all(), setseed({seed:.12f})"
-            f"{self._forgetful}"
+            f"DISCARD SEQUENCES; SELECT {left}pg_catalog.pg_advisory_unlock_all(){self._forgetful}"
         )
 
     async def forget_function(self, user: str) -> None:
@@ -383,7 +384,7 @@ class Connection(Watched):
                     self._outdated()
                     answer.failure = _unread(in_transaction=inside._protocol.is_in_transaction())
                     return
-                if never_sent(error) or self._gate_is_gone(error):
+                if never_sent(error) or self.spoilt(error):
                     answer.unsent = True
                     self.terminate()
                     return
@@ -449,13 +450,14 @@ class Connection(Watched):
         self.forget_schema()
         self.stale = True
 
-    def _gate_is_gone(self, error: Exception) -> bool:
-        """The statement that enters was dropped behind Flux's back; what followed it was skipped."""
-        return (
-            isinstance(error, asyncpg.InvalidSQLStatementNameError)
-            and bool(self._gate.name)
-            and self.gate in str(error)
-        )
+    def spoilt(self, error: BaseException) -> bool:
+        """Whether the session could not be entered, for what SQL had done to it: what followed was
+        skipped, and the connection is to be closed."""
+        if not self._gate.name:
+            return False
+        if isinstance(error, asyncpg.InvalidSQLStatementNameError):
+            return self.gate in str(error)
+        return isinstance(error, asyncpg.ObjectInUseError) and _UNCLEAN in str(error)
 
     def _shape(self, query: str, state: Any) -> Shape:
         known = self._shapes.get(query)

@@ -274,8 +274,7 @@ class Pool:
             if self._closed:
                 await _close(connection)
             else:
-                async with asyncio.timeout(_CLEAN_SECONDS):
-                    await connection.renew()
+                await connection.renew(_CLEAN_SECONDS)
         except (TimeoutError, *DATABASE_ERRORS) as error:
             _log.debug("a connection could not be reset and is closed: %s", error)
             connection.terminate()

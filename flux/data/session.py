@@ -214,11 +214,18 @@ class Session:
         alone = statement.kind is Kind.ALONE
         if not alone:
             connection.listen_to(credential)
-            prefix = credential.prefix(connection.gate) if statement.operation else None
-            answer = await self._run(connection, statement, prefix)
+            answer = await self._run(connection, statement, credential.prefix(connection.gate))
+            if not statement.operation and answer.failure is None:
+                answer.tag, answer.count = "", 0  # of no statement: it is what entered that was answered
             alone = answer.failure is not None and must_be_alone(answer.failure)
         if alone:
-            await connection.enter(credential)
+            try:
+                await connection.enter(credential)
+            except asyncpg.PostgresError as error:
+                if not connection.spoilt(error):
+                    raise
+                connection.terminate()
+                return Answer(unsent=True), []
             answer = await self._run(connection, statement, None)
         said = connection.announced
         if not connection.is_closed() and connection.is_in_transaction():
@@ -285,8 +292,8 @@ class Session:
         try:
             async with transaction.lock:
                 snapshot = await transaction.begin(self._credential)
-        except (asyncpg.InternalClientError, asyncpg.InvalidSQLStatementNameError) as error:
-            if isinstance(error, asyncpg.InternalClientError) and not never_sent(error):
+        except (asyncpg.InternalClientError, asyncpg.PostgresError) as error:
+            if not never_sent(error) and not connection.spoilt(error):
                 raise
             connection.terminate()
             del self._transactions[call.n]
