@@ -55,7 +55,8 @@ def scrub(event: Event, secrets: SecretForms, originals: Originals) -> None:
         _unreadable(event, "body", event.headers, event.body, secrets, originals)
         _members(event, ("url", "path", "query", "headers", "params", "body", "input"), secrets, originals)
         event.client_request_id = _removed(event.client_request_id, secrets)
-        event.function = _removed(event.function, secrets)  # one that nobody has: any name may be asked for
+        if event.deployment is None:  # no function has that name: it may be any text
+            event.function = _removed(event.function, secrets)
         event.method = _removed(event.method, secrets)
         if event.rejection is not None:
             _clean(event.rejection.error, secrets)

@@ -77,18 +77,23 @@ END $$
 -- name: close_catalog
 -- What would let one function read another's statements, or end them: all run as flux_app, and Postgres lets a role do both to its own.
 -- Roles that watch over a server keep it, and so does the role that owns the schema `flux`: it tells who is in its way.
+-- And what writes large objects, which no trigger sees: only where no other role may need them.
 DO $$
 DECLARE
     f record;
     owner text := (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'flux');
 BEGIN
     FOR f IN SELECT p.oid::regprocedure AS called, CASE WHEN p.proname IN ('pg_terminate_backend', 'pg_cancel_backend')
-                    THEN 'pg_signal_backend' ELSE 'pg_read_all_stats' END AS keeper
+                    THEN 'pg_signal_backend' WHEN p.proname LIKE 'lo%' THEN owner ELSE 'pg_read_all_stats' END AS keeper
              FROM pg_proc p
              WHERE has_function_privilege('flux_app', p.oid, 'EXECUTE')
                AND (p.pronamespace = 'pg_catalog'::regnamespace
                     AND p.proname IN ('pg_prepared_statement', 'pg_stat_get_activity', 'pg_stat_get_backend_activity',
                                       'pg_terminate_backend', 'pg_cancel_backend')
+                    OR p.pronamespace = 'pg_catalog'::regnamespace
+                    AND p.proname IN ('lo_creat', 'lo_create', 'lo_from_bytea', 'lo_open', 'lo_put', 'lo_truncate', 'lo_truncate64',
+                                      'lo_unlink', 'lowrite')
+                    AND NOT EXISTS (SELECT FROM pg_roles WHERE rolcanlogin AND NOT rolsuper AND rolname NOT IN ('flux_app', owner))
                     OR p.proname = 'pg_stat_statements' AND EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
                                                                     WHERE d.objid = p.oid AND e.extname = 'pg_stat_statements'))
     LOOP

@@ -135,6 +135,21 @@ async def test_what_is_prepared_can_be_neither_read_nor_replaced_by_functions(
     assert await b.rows("insert into accounts values (3, 3) returning id") == [{"id": 3}]
 
 
+async def test_large_objects_which_nothing_records_are_not_written_by_functions(
+    objects: None, lone: UserDatabase, today: str
+) -> None:
+    a = Guest(lone.session(A, today))
+    for text in (
+        "select lo_create(4242)",
+        "select lo_from_bytea(0, 'x')",
+        "select lo_put(4242, 0, 'x')",
+        "select lo_open(4242, 131072)",
+        "select lowrite(0, 'x')",
+        "select lo_unlink(4242)",
+    ):
+        assert (await a.fail("db.sql", text=text)).type == "insufficient_privilege", text
+
+
 async def test_types_are_learned_from_the_catalog_and_from_nothing_in_front_of_it(
     admin: asyncpg.Connection, lone: UserDatabase, today: str
 ) -> None:

@@ -29,6 +29,14 @@ def test_names_in_an_arrival_hold_no_secret() -> None:
     assert arrival.function == "[redacted:KEY]"
 
 
+def test_a_function_keeps_its_name_though_some_variable_has_that_value() -> None:
+    arrival = Arrival(
+        *("a" * 32, "2026-01-01", "b" * 32, "c" * 16, None, None, "job", SECRET, "d" * 64, 1, "all")
+    )
+    scrub(arrival, secrets(), {})
+    assert arrival.function == SECRET
+
+
 def test_types_of_errors_hold_no_secret() -> None:
     call = Call(1, "invoke", b"{}", "done", 1, 1, error=CallError(SECRET, "no", {}))
     end = End("a" * 32, 500, "error", 1, error=Failure(SECRET, "no"), calls=[call])
