@@ -62,8 +62,8 @@ export class Invocation extends Sources {
   readonly left: Map<string, number> = new Map();
   readonly pending: Map<number, Pending> = new Map();
   readonly number: number;
-  /** Its running timers' calls, by the timers' numbers. */
-  readonly timers: Map<number, number> = new Map();
+  /** Its running timers' calls, by the timers' numbers, once it has set one. */
+  timers: Map<number, number> | undefined;
   /** Number of the last timer. */
   timer = 0;
   /** What its console keeps, once it does. */

@@ -50,7 +50,7 @@ function milliseconds(value: unknown): number {
 function start(id: number, ms: number, repeat: boolean, run: () => unknown, at = site(), quiet = false): void {
   const asked = ask("sleep", `{"ms":${ms}}`, undefined, at, quiet);
   const { invocation } = scope()!;
-  const { timers } = invocation;
+  const timers = invocation.timers ??= new Map();
   mapSet(timers, id, asked.n);
   remember(invocation, asked.n);
   promiseThen(asked.answer, () => {
@@ -80,10 +80,11 @@ function timer(repeat: boolean, quiet = false) {
 /** A timer of the invocation that the running code belongs to: others have numbers of their own. */
 function clear(id: unknown): void {
   const invocation = scope()?.invocation;
-  const n = invocation && mapGet(invocation.timers, Number(id));
+  const timers = invocation?.timers;
+  const n = timers && mapGet(timers, Number(id));
   if (n === undefined) return;
-  mapDelete((invocation as Invocation).timers, Number(id));
-  abandon(invocation as Invocation, n);
+  mapDelete(timers!, Number(id));
+  abandon(invocation!, n);
 }
 
 /** Wait `ms` milliseconds. */
