@@ -4,6 +4,7 @@ first."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from msgspec import structs
 
@@ -14,6 +15,9 @@ from flux.shapes.diff import CallDifference, Diff, FieldDifference, Outputs, Row
 from flux.shapes.record import Json, LogLine, Trace
 from flux.shapes.why import Difference
 
+GUEST_SCOPE: Final = "flux.function"
+"""The instrumentation scope of the spans that a function makes itself."""
+
 
 def compare(a: Trace, b: Trace) -> Diff:
     """How `b` differs from `a`. Executions of different functions can be compared, too.
@@ -21,6 +25,8 @@ def compare(a: Trace, b: Trace) -> Diff:
     Ids, times and tokens that are new in every run count as the same where they stand for each other
     throughout. Durations are told apart and make no difference.
     """
+    if _from_the_record(b, a) or _from_the_record(a, b):
+        a, b = _as_replayed(a), _as_replayed(b)
     renaming = Renaming()
     _introduce(a, b, renaming)
     inputs = list(_inputs(a, b))
@@ -58,6 +64,18 @@ def compare(a: Trace, b: Trace) -> Diff:
         first = Difference(where=f"span {span.name}", field=span.change, a=_told(span.a), b=_told(span.b))
     found = structs.replace(found, identical=identical, first_difference=first)
     return structs.replace(found, verdict=verdict.sentence(found, a, b))
+
+
+def _from_the_record(replay: Trace, original: Trace) -> bool:
+    """Whether one is a replay of the other in which every call was answered from the record."""
+    return replay.replay_of == original.request_id and all(call.xid is None for call in replay.host_calls)
+
+
+def _as_replayed(trace: Trace) -> Trace:
+    """What a replay from the record does, too: the function's own work. It writes no rows, sends no statement
+    and has a root of its own."""
+    own = [span for span in trace.spans if span.scope == GUEST_SCOPE]
+    return structs.replace(trace, mutations=[], spans=own)
 
 
 def _told(span: object) -> Json:

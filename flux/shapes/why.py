@@ -120,7 +120,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         data_changes: rows changed, by it and by what it invoked.
         provenance: who wrote the rows that it tripped over.
-        previous_success: request_id of the function's last success before it.
+        previous_success: request_id of the function's success that is nearest to it.
         failed: whether there is a cause to tell.
         refused: the function answered 400 or more itself.
         chain: the spans down to the failing one.

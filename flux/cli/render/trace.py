@@ -65,7 +65,9 @@ def header(document: Trace, cells: int, now: datetime) -> list[Text]:
 
 
 def title(document: Execution) -> str:
-    """`POST /users`; the function's name where no HTTP request began it; of spans alone the root's."""
+    """`POST /users`; the function's name where no HTTP request began it; of spans alone the root's name."""
+    if document.trigger == "replay":
+        return safe(f"replay of {document.function}")
     if document.method:
         return safe(f"{document.method} {document.path or ''}".strip())
     name = document.function or document.trigger

@@ -224,7 +224,7 @@ def _comparison(shape: Why, cells: int) -> Iterator[Text]:
     if shape.previous_success is None:
         return
     yield Text()
-    yield Text.of(("compared with its last success ", "bold"), (short(shape.previous_success), "yellow"))
+    yield Text.of(("compared with the nearest success ", "bold"), (short(shape.previous_success), "yellow"))
     changed = shape.deployment_changed
     if changed:
         yield _differs("code", "deployment", short(changed.a), short(changed.b), cells)

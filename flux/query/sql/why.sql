@@ -4,6 +4,7 @@ SELECT * FROM (
     SELECT request_id, day, deployment, started_at, body, input, params::text
     FROM flux.executions
     WHERE function = $1 AND started_at <= $2 AND outcome = 'ok' AND (status IS NULL OR status < 400) AND request_id <> $3
+      AND replay_of IS NULL
     ORDER BY started_at DESC
     LIMIT $4
 ) earlier
@@ -12,6 +13,7 @@ SELECT * FROM (
     SELECT request_id, day, deployment, started_at, body, input, params::text
     FROM flux.executions
     WHERE function = $1 AND started_at > $2 AND outcome = 'ok' AND (status IS NULL OR status < 400) AND request_id <> $3
+      AND replay_of IS NULL
     ORDER BY started_at
     LIMIT $4
 ) later

@@ -109,7 +109,7 @@ data  nothing was kept, 1 row rolled back
 who wrote the rows it met
   users 7  email "a"  inserted by 88ee0000  3 min ago
 
-compared with its last success 88ee0000
+compared with the nearest success 88ee0000
   input.email  "b" → "a"
 
 help: Look for the row first.

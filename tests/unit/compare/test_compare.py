@@ -7,6 +7,7 @@ import time
 import uuid
 
 import pytest
+from msgspec import structs
 
 from flux.compare import compare
 from flux.shapes.record import CallFailure, Failure, Trace
@@ -252,3 +253,21 @@ def test_a_quantity_is_no_name_though_its_digits_are_those_of_an_id() -> None:
 
     found = compare(run(1, 1), run(2, 2))
     assert fields(found.output.fields) == {"qty": "changed"}
+
+
+def test_a_replay_from_the_record_is_compared_by_what_the_function_did() -> None:
+    made = row(1, "users", "INSERT", {"id": 1}, None, {"id": 1})
+    original = trace(
+        "a" * 32,
+        calls=[insert(1, "users", {}, {"id": "1"})],
+        mutations=[made],
+        spans=[span("1", None, "POST /users"), span("2", "1", "INSERT users")],
+    )
+    replayed = structs.replace(
+        trace("b" * 32, calls=[insert(1, "users", {}, {"id": "1"})], spans=[span("9", None, "replay users")]),
+        replay_of="a" * 32,
+    )
+    assert compare(original, replayed).identical
+    assert compare(replayed, original).identical
+    other = structs.replace(replayed, host_calls=[insert(1, "users", {"name": "x"}, {"id": "1"})])
+    assert not compare(original, other).identical
