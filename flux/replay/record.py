@@ -184,6 +184,13 @@ class Records:
                 found[each] = Refused("Sealed", f"What is sealed can't be opened: {error.message}")
         return found
 
+    async def original(self, request_id: str) -> str:
+        """The execution that a replay repeats; the id itself of what is none."""
+        async with self._database.internal() as connection:
+            while (found := await connection.fetchval(Q.original, request_id)) is not None:
+                request_id = found
+        return request_id
+
     async def listed(
         self, since: datetime, until: datetime, function: str | None, failed: bool
     ) -> list[tuple[str, str | None]]:

@@ -71,8 +71,9 @@ class Replayer:
 
     async def one(self, request_id: str) -> Replayed:
         """Replay one execution: in a fresh process of its own; where that differs, in one that first runs
-        what its own had run before it.
+        what its own had run before it. A replay is not replayed: its original is, once more.
         """
+        request_id = await self._records.original(request_id)
         found = (await self._records.read([request_id]))[request_id]
         if isinstance(found, Refused):
             return _refused(request_id, None, found)

@@ -153,6 +153,8 @@ def test_a_replay_is_an_execution_that_other_commands_read(recorded: Project) ->
         None,
         None,
     )
+    again = recorded.json("replay", found["request_id"])
+    assert (again["replay_of"], again["identical"]) == (original, True)
     trace = recorded.json("trace", found["request_id"])
     assert (trace["trigger"], trace["replay_of"]) == ("replay", original)
     root = next(span for span in trace["spans"] if span["parent_span_id"] is None)

@@ -7,6 +7,10 @@ FROM flux.executions AS e
 LEFT JOIN flux.surroundings AS s ON s.id = e.surroundings
 WHERE e.request_id = ANY ($1::text[])
 
+-- name: original
+-- What a replay repeats; null of another execution.
+SELECT replay_of FROM flux.executions WHERE request_id = $1
+
 -- name: calls
 SELECT request_id, seq, op, arguments, arguments_size, arguments_sha256, result, result_size, error_exact, delivered, tx,
        parent_span_id, now_ns, sealed
