@@ -285,7 +285,10 @@ class Redaction:
         return len(trail) > 1 and self._is_withheld(trail[-1], table)
 
     def _in_row(self, trail: Sequence[str], table: str | None) -> bool:
-        return len(trail) == 2 and trail[0] == "rows" and self._is_withheld(trail[1], table)
+        if trail[0] != "rows" or len(trail) < 2:
+            return False
+        # Where no table is known, a row may stand in a row: to_jsonb(u), json_agg(u).
+        return (len(trail) == 2 or table is None) and self._is_withheld(trail[-1], table)
 
 
 def _without_user(url: re.Match[bytes]) -> bytes:

@@ -245,6 +245,9 @@ def test_columns_are_withheld_in_arguments_results_and_rolled_back_rows() -> Non
     assert redaction.result("db.query", arguments, rows) == b'{"rows":[{"ssn":"[redacted]"},{"ssn":null}]}'
     assert redaction.result("db.query", b'{"table":"pets"}', rows) is rows
     assert b'"1"' not in redaction.result("db.sql", b"{}", rows)
+    inside = b'{"rows":[{"j":{"ssn":"1","a":[{"ssn":"1"}]}}]}'
+    assert redaction.result("db.sql", b"{}", inside) == inside.replace(b'"1"', b'"[redacted]"')
+    assert redaction.result("db.query", arguments, inside) == inside
     attempt = Attempt(1, 1, "public", "users", "UPDATE", b'{"id":1}', b'{"ssn":"1"}', b'{"ssn":"2"}', 0)
     redaction.attempt(attempt)
     assert (attempt.before, attempt.after) == (b'{"ssn":"[redacted]"}', b'{"ssn":"[redacted]"}')
