@@ -133,6 +133,10 @@ LEFT: list[tuple[str, list[str]]] = [
         [],
     ),
     (
+        "const late = new Promise((_, r) => setTimeout(() => r(new Error('late')), 100));\nreturn (await Promise.race([ctx.sleep(1), late])) ?? 1;",
+        [],
+    ),
+    (
         f"const audit = async () => {{\n  await ctx.sleep(100);\n  await {INSERT};\n}};\naudit();\nreturn await Promise.race([ctx.db.sql('select 1'), ctx.sleep(100)]);",
         ["functions/f/index.ts:3: A timer had not run out"],
     ),
@@ -311,6 +315,10 @@ PYTHON_LEFT: list[tuple[str, list[str]]] = [
     (
         "import asyncio\nasync def handler(input, ctx):\n    asyncio.get_running_loop().create_future().set_exception(KeyError('k'))\n    return 1",
         ["Nobody caught: KeyError: 'k'"],
+    ),
+    (
+        "import asyncio\nasync def handler(input, ctx):\n    task = asyncio.create_task(ctx.sleep(50))\n    await asyncio.sleep(0)\n    task.cancel()\n    return 1",
+        [],
     ),
     (
         "async def handler(input, ctx):\n    for _ in range(3):\n        ctx.db.execute('select 1')\n    return 1",

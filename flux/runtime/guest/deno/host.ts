@@ -104,10 +104,17 @@ export function answer(invocation: Invocation, frame: Header, body: Uint8Array<A
   });
 }
 
-/** The call may be left open without a warning. */
-export function hush(invocation: Invocation, n: number): void {
-  const pending = mapGet(invocation.pending, n);
-  if (pending !== undefined) pending.quiet = true;
+/** Timers of promises that lost a race are left behind, and that is meant: as many of each race's as can have lost say nothing. */
+function hush({ races, pending }: Invocation): void {
+  for (let i = 0; i < races.length; i++) {
+    const { ns, losers } = races[i]!;
+    for (let at = ns.length - 1, left = losers; at >= 0 && left > 0; at--) {
+      const timer = mapGet(pending, ns[at]!);
+      if (timer === undefined) continue;
+      timer.quiet = true;
+      left--;
+    }
+  }
 }
 
 function header(t: string, invocation: Invocation, n: number, op: string, tx: number | undefined, span: number | undefined): string {
@@ -118,6 +125,7 @@ function header(t: string, invocation: Invocation, n: number, op: string, tx: nu
 /** The handler has settled and nothing is awaited any more: timers are dropped, other open calls the host waits for; each is a warning. */
 export function cease(invocation: Invocation): void {
   let looked = 0;
+  hush(invocation);
   mapForEach(invocation.pending, ({ op, site, quiet }, n) => {
     const waiting = op === "sleep";
     if (!quiet && ++looked <= MOST_LOOKED) {

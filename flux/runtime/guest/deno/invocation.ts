@@ -61,6 +61,8 @@ export class Invocation extends Sources {
   /** What it left behind, as JSON of a warning's members, and how often. */
   readonly left: Map<string, number> = new Map();
   readonly pending: Map<number, Pending> = new Map();
+  /** Of each Promise.race and Promise.any: the timers that were set for it, by their calls' numbers, and how many of it can lose. */
+  readonly races: { ns: number[]; losers: number }[] = [];
   readonly number: number;
   /** Its running timers' calls, by the timers' numbers, once it has set one. */
   timers: Map<number, number> | undefined;

@@ -37,6 +37,7 @@ export const promiseThen = uncurry(Promise.prototype.then) as <T, R>(
   done: (value: T) => R,
   failed?: (reason: unknown) => R,
 ) => Promise<R>;
+export const slice = uncurry(Array.prototype.slice) as <T>(self: T[], from: number) => T[];
 export const functionText = uncurry(Function.prototype.toString) as (self: unknown) => string;
 const exec = uncurry(RegExp.prototype.exec) as (self: RegExp, text: string) => unknown;
 export const matches = (pattern: RegExp, text: string): boolean => text.length < 200 && exec(pattern, text) !== null;

@@ -1,6 +1,6 @@
 // setTimeout, setInterval and ctx.sleep as host calls: time passes in the host, and a timer's end is a reply like any other.
 
-import { abandon, ask, hush, site } from "./host.ts";
+import { abandon, ask, site } from "./host.ts";
 import { type Invocation, scope } from "./invocation.ts";
 import {
   functionText,
@@ -13,6 +13,7 @@ import {
   promiseThen,
   RealPromise,
   ReflectApply,
+  slice,
 } from "./primordials.ts";
 import { report } from "./console.ts";
 
@@ -32,14 +33,11 @@ function remember(invocation: Invocation, n: number): void {
   fresh.ns[fresh.ns.length] = n;
 }
 
-/**
- * A race of `members` promises begins: all but one of them may be left behind, and that is meant. Their timers have just been set, the last
- * ones of this turn; one that loses says nothing.
- */
+/** A race of `members` promises begins. Their timers have just been set: the last ones of this turn. */
 function raced(members: number): void {
   if (fresh === undefined) return;
-  const { invocation, ns } = fresh;
-  for (let i = ns.length - 1; i >= 0 && i > ns.length - members; i--) hush(invocation, ns[i]!);
+  const { invocation: { races }, ns } = fresh;
+  races[races.length] = { ns: slice(ns, -members), losers: members - 1 };
 }
 
 function milliseconds(value: unknown): number {

@@ -36,7 +36,11 @@ def warned(invocation: Invocation) -> list[dict[str, Any]]:
 
 
 def unfinished(invocation: Invocation, task: "asyncio.Task[Any]") -> None:
-    """Keep that `task` was still there when the handler returned; it is about to be cancelled."""
+    """Keep that `task` was still there when the handler returned; it is about to be cancelled. The function
+    may have done so itself: then nothing was left behind.
+    """
+    if task.cancelling():
+        return
     coroutine, made = task.get_coro(), invocation.tasks.get(task)
     if isinstance(coroutine, CoroutineType) and _unborn(coroutine):
         what = "The task made here had not begun when the handler returned, and never ran"
