@@ -1,4 +1,6 @@
-"""`flux trace`: exactly what one execution did, and `flux trace diff`: how two differ."""
+"""`flux trace`: exactly what one execution did. `flux trace debug` steps through one, `flux trace diff` tells
+how two differ.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from flux.cli.since import since_option
 
 if TYPE_CHECKING:
     from flux.expression import Expression
-    from flux.query import Cohorts, Diff, Trace
+    from flux.query import Cohorts, Diff, Steps, Trace
 
 
 class TraceGroup(click.Group):
@@ -123,6 +125,45 @@ def diff(
     from flux.cli.render.diff import page
 
     screen.print(*page(compared, screen.width, datetime.now().astimezone()))
+
+
+@trace.command()
+@click.argument("execution", default="last")
+@click.option("--at", type=click.IntRange(min=1), metavar="N", help="Print step N, from 1, and end.")
+@json_option
+@command_errors
+def debug(execution: str, at: int | None, as_json: bool) -> None:
+    """Step through what one execution did: its code, calls, rows and logs.
+
+    EXECUTION is one as for `flux trace`. On a terminal this is a program: → and ← step, ? shows the keys,
+    q quits. Nothing runs again: it shows what was recorded.
+    """
+    if at is not None:
+        steps = run(_steps(execution))
+        step = steps.at(at)
+        if as_json:
+            print_json(step)
+            return
+        from flux.cli.render.ansi import Screen
+        from flux.cli.render.step import page
+
+        screen = Screen.of(sys.stdout)
+        screen.print(*page(steps.document, step, screen.width, datetime.now().astimezone()))
+        return
+    if as_json:
+        raise click.UsageError("Say which step is to be printed: --at N, from 1.")
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError("This is not a terminal. Print one step: --at N, from 1.")
+    from flux.cli.debugger import step_through
+
+    run(step_through(execution))
+
+
+async def _steps(execution: str) -> Steps:
+    from flux.cli.project import reader
+
+    async with reader() as record:
+        return await record.steps(execution)
 
 
 async def _trace(execution: str) -> Trace:

@@ -5,6 +5,8 @@ the keys of the JSON that the CLI prints and the HTTP API returns, written by `t
 from flux.query.encoding import to_json
 from flux.query.reader import Reader
 from flux.query.statement import Result
+from flux.query.steps import Steps
+from flux.shapes.debug import DebugStep, StepRows
 from flux.shapes.diff import (
     CallDifference,
     Cohorts,
@@ -51,6 +53,7 @@ __all__ = [
     "Change",
     "Cohorts",
     "ColumnBlame",
+    "DebugStep",
     "Diff",
     "Difference",
     "Execution",
@@ -73,6 +76,8 @@ __all__ = [
     "Span",
     "SpanDifference",
     "Step",
+    "StepRows",
+    "Steps",
     "Suggestion",
     "Trace",
     "Why",

@@ -28,7 +28,11 @@ def to_json(document: Any, *, indent: int | None = None) -> str:
         data = _ENCODER.encode(document)
     except (UnicodeEncodeError, OverflowError):
         plain = msgspec.to_builtins(document, builtin_types=(Decimal,), enc_hook=str)
-        return _careful(plain, indent, 0)
+        try:
+            return _careful(plain, indent, 0)
+        except RecursionError:
+            # Deep values asked for from deep inside a program. Only decimals are told otherwise: as strings.
+            return json.dumps(plain, indent=indent or None, default=str)
     return (data if indent is None else msgspec.json.format(data, indent=indent)).decode()
 
 

@@ -19,11 +19,14 @@ from flux.errors import FluxError
 from flux.query import history
 from flux.query.blame import blame
 from flux.query.cause import Cause
+from flux.query.encoding import to_json
 from flux.query.keys import Key, as_text, canonical, key_where, typed_key
 from flux.query.payload import exact
 from flux.query.queries import Q
 from flux.query.rows import Table, find_table
-from flux.shapes.record import Trace
+from flux.record import ops
+from flux.shapes.debug import DebugStep
+from flux.shapes.record import HostCall, Mutation, Trace
 from flux.shapes.why import Writer
 
 MOST_ROWS = 3
@@ -49,6 +52,33 @@ async def load(connection: Connection[Any], cause: Cause) -> list[Writer]:
             for table, key, columns in await _rows(connection, cause):
                 found += await _writers(connection, table, key, columns, _moment(cause))
             return found[:MOST]
+    except (FluxError, asyncpg.QueryCanceledError, asyncpg.InsufficientPrivilegeError):
+        return []
+
+
+async def of_step(connection: Connection[Any], step: DebugStep) -> list[Writer]:
+    """Who had last written each column of the rows that a step changed or read, as of before it.
+
+    Returns an empty list where no row is named, or where finding out would take longer than a second.
+    """
+    first: dict[tuple[str, str], Mutation] = {}
+    for change in step.changes:
+        if isinstance(change.key, dict) and change.before is not None:
+            first.setdefault((change.table, to_json(change.key)), change)
+    try:
+        async with canonical(connection):
+            await connection.execute(f"SET LOCAL statement_timeout = {TIMEOUT_MS}")
+            found: list[Writer] = []
+            for change in list(first.values())[:MOST_ROWS]:
+                table = await find_table(connection, change.table)
+                key = await _key_in(connection, table, change.before)
+                if key is not None:
+                    found += await _writers(connection, table, key, [], None, before=change.n)
+            if not found and step.call is not None and _reads(step.call):
+                for table, key, columns in await _read(connection, step.call):
+                    until = datetime.fromisoformat(step.at)
+                    found += await _writers(connection, table, key, columns, until)
+            return found[: 2 * MOST]
     except (FluxError, asyncpg.QueryCanceledError, asyncpg.InsufficientPrivilegeError):
         return []
 
@@ -109,22 +139,30 @@ async def _remembered(connection: Connection[Any], table: Table, values: dict[st
 async def _last_read(connection: Connection[Any], document: Trace) -> list[tuple[Table, Key, list[str]]]:
     """Rows that the last select before the throw returned, where they carry their whole key."""
     for call in reversed(document.host_calls):
-        arguments, result = call.arguments, call.result
-        if (
-            call.op != "db.query"
-            or not isinstance(arguments, dict)
-            or arguments.get("operation", "select") != "select"
-        ):
-            continue
-        if not isinstance(arguments.get("table"), str):
-            continue
-        table = await find_table(connection, arguments["table"])
-        rows = result.get("rows") if isinstance(result, dict) else None
-        keys = [await _key_in(connection, table, row) for row in (rows or [])[:MOST_ROWS]]
-        if not rows:
-            keys = [await _key_in(connection, table, arguments.get("filters"))]
-        return [(table, key, []) for key in keys if key is not None]
+        if _reads(call):
+            return await _read(connection, call)
     return []
+
+
+def _reads(call: HostCall) -> bool:
+    """Whether a call is a select of one table."""
+    asked = call.arguments
+    return (
+        call.op == ops.DB_QUERY
+        and isinstance(asked, dict)
+        and asked.get("operation", "select") == "select"
+        and isinstance(asked.get("table"), str)
+    )
+
+
+async def _read(connection: Connection[Any], call: HostCall) -> list[tuple[Table, Key, list[str]]]:
+    """The rows that a select returned; where it returned none, the one that it asked for."""
+    table = await find_table(connection, call.arguments["table"])
+    rows = call.result.get("rows") if isinstance(call.result, dict) else None
+    keys = [await _key_in(connection, table, row) for row in (rows or [])[:MOST_ROWS]]
+    if not rows:
+        keys = [await _key_in(connection, table, call.arguments.get("filters"))]
+    return [(table, key, []) for key in keys if key is not None]
 
 
 async def _key_in(connection: Connection[Any], table: Table, values: Any) -> Key | None:
@@ -140,9 +178,18 @@ async def _key_in(connection: Connection[Any], table: Table, values: Any) -> Key
 
 
 async def _writers(
-    connection: Connection[Any], table: Table, key: Key, columns: list[str], until: datetime | None
+    connection: Connection[Any],
+    table: Table,
+    key: Key,
+    columns: list[str],
+    until: datetime | None,
+    *,
+    before: int | None = None,
 ) -> list[Writer]:
+    """Who last wrote each of `columns` (all of them where empty), by `until` or before mutation `before`."""
     mutations = await history.load(connection, table, key)
+    if before is not None:
+        mutations = [m for m in mutations if m.n < before]
     if until is not None:
         mutations = [m for m in mutations if datetime.fromisoformat(m.at) <= until]
     committed = [m for m in mutations if not m.rolled_back]

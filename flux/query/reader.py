@@ -26,16 +26,20 @@ from flux.query import (
     keys,
     logs,
     nearest,
+    provenance,
     rows,
     statement,
     tail,
     trace,
     why,
 )
+from flux.query.queries import Q
+from flux.query.steps import Steps
 from flux.query.withhold import Withheld
+from flux.shapes.debug import DebugStep
 from flux.shapes.diff import Cohorts, Diff
 from flux.shapes.record import Blame, Execution, LogLine, Mutation, Trace
-from flux.shapes.why import Why
+from flux.shapes.why import Why, Writer
 
 AWAY = (
     OSError,
@@ -150,6 +154,25 @@ class Reader:
         async with self._connect() as connection:
             told = await why.load(connection, await self._find(connection, name))
             return self._withheld.why(told)
+
+    async def steps(self, name: str) -> Steps:
+        """One execution taken apart into steps, with the code that ran where its deployment is stored.
+
+        Raises:
+            NotFound, Ambiguous, UsageError: `name` doesn't name one.
+        """
+        async with self._connect() as connection:
+            document = await trace.load(connection, await self._find(connection, name))
+            bundle = await connection.fetchval(Q.bundle, document.deployment) if document.deployment else None
+            return Steps(self._withheld.trace(document), bundle)
+
+    async def origins(self, step: DebugStep) -> list[Writer]:
+        """Who had written the rows that a step changed or read, column by column, as of before it.
+
+        Empty where no row is known by its key, or none of its writers was recorded.
+        """
+        async with self._connect() as connection:
+            return self._withheld.writers(await provenance.of_step(connection, step))
 
     async def diff(self, a: str, b: str | None = None) -> Diff:
         """How two executions differ.

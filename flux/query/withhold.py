@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from flux.recorder.json_members import REDACTED
 from flux.shapes.record import Blame, ColumnBlame, Json, Mutation, Trace
-from flux.shapes.why import Why
+from flux.shapes.why import Why, Writer
 
 
 class Withheld:
@@ -68,13 +68,17 @@ class Withheld:
         return replace(
             told,
             data_changes=self.mutations(told.data_changes),
-            provenance=[
-                replace(entry, value=_hidden(entry.value))
-                if entry.column.casefold() in self.of(entry.table)
-                else entry
-                for entry in told.provenance
-            ],
+            provenance=self.writers(told.provenance),
         )
+
+    def writers(self, writers: list[Writer]) -> list[Writer]:
+        """Who wrote, without the values."""
+        return [
+            replace(entry, value=_hidden(entry.value))
+            if entry.column.casefold() in self.of(entry.table)
+            else entry
+            for entry in writers
+        ]
 
     def blame(self, table: str, columns: Blame) -> Blame:
         """A blame without the values."""

@@ -10,11 +10,11 @@ import flux.query
 
 FLUX = {"__version__", "instrument_asyncpg"}
 QUERY = {
-    "Attempt", "Blame", "CallDifference", "CallFailure", "Change", "Cohorts", "ColumnBlame", "Diff",
-    "Difference", "Execution", "Failure", "FieldDifference", "HostCall", "Location", "LogLine",
+    "Attempt", "Blame", "CallDifference", "CallFailure", "Change", "Cohorts", "ColumnBlame", "DebugStep",
+    "Diff", "Difference", "Execution", "Failure", "FieldDifference", "HostCall", "Location", "LogLine",
     "Mutation", "Outputs", "Pace", "Reader", "Request", "Result", "RootCause", "RowDifference",
-    "Separator", "Share", "SourceLine", "Span", "SpanDifference", "Step", "Suggestion", "Trace", "Why",
-    "Writer", "to_json",
+    "Separator", "Share", "SourceLine", "Span", "SpanDifference", "Step", "StepRows", "Steps",
+    "Suggestion", "Trace", "Why", "Writer", "to_json",
 }  # fmt: skip
 FUNCTIONS = {
     "DatabaseError", "FetchError", "HostError", "InvocationOver", "InvokeError", "NotPermitted",

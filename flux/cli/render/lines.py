@@ -10,7 +10,7 @@ from flux.cli.render.trace import title
 from flux.cli.render.values import clock, compact, duration, outcome_style, short, shortened, warning
 from flux.shapes.record import Execution, LogLine
 
-_LEVELS = {"debug": "grey", "info": "cyan", "warn": "yellow", "error": "bold red"}
+LEVELS = {"debug": "grey", "info": "cyan", "warn": "yellow", "error": "bold red"}
 FIELDS = 200
 MESSAGE = 16_384
 _INDENT = 10
@@ -47,7 +47,7 @@ def log(shape: LogLine, now: datetime, *, one: bool = False) -> Text:
     """
     moment = datetime.fromisoformat(shape.at).astimezone(now.tzinfo)
     line = Text.of((f"{clock(shape.at, now)}.{moment.microsecond // 1000:03d}  ", "dim"))
-    line.add(f"{safe(shape.level):<5}", _LEVELS.get(shape.level, "cyan")).add("  ")
+    line.add(f"{safe(shape.level):<5}", LEVELS.get(shape.level, "cyan")).add("  ")
     if not one:
         name = safe(shape.function or "-")
         line.add(short(shape.request_id), "yellow").add(f"  {name}{' ' * max(0, 12 - width(name))}  ", "dim")
