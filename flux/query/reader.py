@@ -1,6 +1,7 @@
 """Reader: every question that can be asked of the record, answered in the JSON shapes.
 
-The CLI, the HTTP API and Python programs hold one. It only reads.
+The CLI, the HTTP API and Python programs hold one. It only reads. What compares executions is imported when
+it is asked for: `flux trace` starts without it.
 """
 
 from __future__ import annotations
@@ -9,29 +10,24 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import asyncpg
 from asyncpg import Connection
 
-from flux.compare import compare
 from flux.errors import NotFound, StoreError, UsageError
-from flux.expression import Expression
 from flux.query import (
     blame,
-    cohorts,
     find,
     from_rows,
     history,
     keys,
     logs,
-    nearest,
     provenance,
     rows,
     statement,
     tail,
     trace,
-    why,
 )
 from flux.query.queries import Q
 from flux.query.steps import Steps
@@ -40,6 +36,9 @@ from flux.shapes.debug import DebugStep
 from flux.shapes.diff import Cohorts, Diff
 from flux.shapes.record import Blame, Execution, LogLine, Mutation, Trace
 from flux.shapes.why import Why, Writer
+
+if TYPE_CHECKING:
+    from flux.expression import Expression
 
 AWAY = (
     OSError,
@@ -151,6 +150,8 @@ class Reader:
         Raises:
             NotFound, Ambiguous, UsageError: `name` doesn't name one.
         """
+        from flux.query import why
+
         async with self._connect() as connection:
             told = await why.load(connection, await self._find(connection, name))
             return self._withheld.why(told)
@@ -185,6 +186,9 @@ class Reader:
             NotFound: `a` or `b` is none, or there is no success to compare `a` with.
             Ambiguous, UsageError: as for `trace`.
         """
+        from flux.compare import compare
+        from flux.query import nearest
+
         async with self._connect() as connection:
             one = await trace.load(connection, await self._find(connection, a))
             if b is not None:
@@ -206,7 +210,7 @@ class Reader:
         good: Expression | None = None,
         function: str | None = None,
         since: datetime | None = None,
-        limit: int = cohorts.MOST,
+        limit: int | None = None,
     ) -> Cohorts:
         """What separates failing executions from passing ones, by two expressions; one of them may be left
         out and is then the rest.
@@ -214,14 +218,17 @@ class Reader:
         Args:
             function: only of this one.
             since: only those begun after.
-            limit: the newest so many are looked at.
+            limit: the newest so many are looked at; `cohorts.MOST` without it.
 
         Raises:
             NotFound: no execution is bad, or none is good.
         """
+        from flux.query import cohorts
+
+        most = cohorts.MOST if limit is None else limit
         async with self._connect() as connection:
             return await cohorts.load(
-                connection, bad=bad, good=good, function=function, since=since, limit=limit
+                connection, bad=bad, good=good, function=function, since=since, limit=most
             )
 
     async def history(

@@ -10,8 +10,6 @@ import logging
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from flux.store.sql import Queries
 
@@ -27,6 +25,10 @@ def app_password(master_key: bytes) -> str:
 
     HKDF-SHA256 (RFC 5869) of the master key, as 64 hex digits.
     """
+    # Imported here: the embedded server has no password, and every command would wait for it.
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
     return HKDF(SHA256(), 32, salt=None, info=b"flux/flux_app/password").derive(master_key).hex()
 
 
