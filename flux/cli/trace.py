@@ -152,7 +152,7 @@ def debug(execution: str, at: int | None, as_json: bool) -> None:
         return
     if as_json:
         raise click.UsageError("Say which step is to be printed: --at N, from 1.")
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise click.UsageError("This is not a terminal. Print one step: --at N, from 1.")
     from flux.cli.debugger import step_through
 

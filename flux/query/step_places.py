@@ -25,7 +25,19 @@ LARGEST = 1 << 20
 _CODE = (".ts", ".tsx", ".mts", ".js", ".jsx", ".mjs", ".py")
 _QUOTES = "\"'`"
 
-Fits = Callable[[str], bool]
+_OPENS = {
+    ops.DB_QUERY: ("query(",),
+    ops.DB_SQL: ("sql(", "fetch(", "fetchrow(", "fetchval(", "execute("),
+    ops.FETCH: ("fetch(", ".get(", ".post(", ".put(", ".patch(", ".delete(", ".request("),
+}
+"""What stands at the beginning of a call whose text goes on below."""
+_BACK = 8
+"""Lines above a text in which its call may begin."""
+_NEAR = 3
+"""Lines between a query's table and its operation."""
+
+Fits = Callable[[list[str], int], bool]
+"""Whether a line fits: the file's lines, and its index."""
 
 
 class Places:
@@ -54,7 +66,15 @@ class Places:
     def of_call(self, call: HostCall) -> Location | None:
         """The one line that can have made a call."""
         asked = call.arguments if isinstance(call.arguments, dict) else {}
-        return self._only(_asks(call.op, asked))
+        found = self._only(_asks(call.op, asked))
+        opens = _OPENS.get(call.op)
+        if found is None or found.line is None or opens is None:
+            return found
+        lines = self._files[found.file]
+        for line in range(found.line, max(0, found.line - _BACK), -1):
+            if any(word in lines[line - 1] for word in opens):
+                return self._location(found.file, line)
+        return found
 
     def of_log(self, line: LogLine) -> Location | None:
         """The one line that holds what was logged."""
@@ -71,8 +91,8 @@ class Places:
             found = [
                 (file, number)
                 for file, lines in self._files.items()
-                for number, text in enumerate(lines, start=1)
-                if fits(text)
+                for number in range(1, len(lines) + 1)
+                if fits(lines, number - 1)
             ]
             if len(found) == 1:
                 return self._location(*found[0])
@@ -97,7 +117,7 @@ def _asks(op: str, asked: dict[str, Any]) -> list[Fits]:
             return [_holds(text) for text in _telling(asked.get("text"))]
         case ops.DB_QUERY:
             table, operation = str(asked.get("table") or ""), str(asked.get("operation") or "select")
-            return [_quotes(table, operation), _quotes(table, "")] if table else []
+            return [_quotes(table, operation), _near(table, operation), _quotes(table, "")] if table else []
         case ops.DB_BEGIN:
             return [_holds(".transaction(")]
         case ops.FETCH:
@@ -122,13 +142,24 @@ def _telling(sql: Any) -> list[str]:
 
 
 def _holds(text: str) -> Fits:
-    return lambda line: text in line
+    return lambda lines, at: text in lines[at]
 
 
 def _quotes(name: str, word: str) -> Fits:
     """Whether a line holds a name in quotes, and a word anywhere."""
     quoted = [f"{quote}{name}{quote}" for quote in _QUOTES]
-    return lambda line: bool(name) and word in line and any(each in line for each in quoted)
+    return lambda lines, at: bool(name) and word in lines[at] and any(each in lines[at] for each in quoted)
+
+
+def _near(table: str, operation: str) -> Fits:
+    """Whether a line holds a table in quotes, and one close to it an operation in quotes."""
+    holds, does = _quotes(table, ""), _quotes(operation, "")
+
+    def fits(lines: list[str], at: int) -> bool:
+        around = range(max(0, at - _NEAR), min(len(lines), at + _NEAR + 1))
+        return holds(lines, at) and any(does(lines, other) for other in around)
+
+    return fits
 
 
 def _code(bundle: bytes) -> Iterator[tuple[str, list[str]]]:

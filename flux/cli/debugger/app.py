@@ -11,6 +11,7 @@ from textual import work
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
+from textual.message import Message
 from textual.widgets import Input, Static
 
 from flux.cli.debugger import panes
@@ -28,7 +29,7 @@ from flux.query import DebugStep, Steps, Writer, to_json
 
 COPIED = 100_000
 """Bytes that are copied at most: terminals refuse more."""
-BREAKPOINT = 120
+BREAKPOINT = 140
 """Columns from which on input and output stand side by side."""
 
 KEYS = (
@@ -49,6 +50,17 @@ KEYS = (
 HINTS = "←→ step  e error  / search  enter expand  o origin  c copy  ? help  q quit"
 
 Origins = Callable[[DebugStep], Awaitable[list[Writer]]]
+
+
+class Detail(VerticalScroll, can_focus=False):
+    """The right side. It says when its width is another: the lines on it are cut to it."""
+
+    class Resized(Message):
+        """Its width is another."""
+
+    def on_resize(self) -> None:
+        """Say so."""
+        self.post_message(self.Resized())
 
 
 class Debugger(App[None]):
@@ -114,7 +126,7 @@ class Debugger(App[None]):
         yield Static(id="title")
         with Horizontal(id="middle"):
             yield StepList(self._steps)
-            with VerticalScroll(id="detail", can_focus=False):
+            with Detail(id="detail"):
                 yield Static(id="headline")
                 yield Static(id="code", classes="pane")
                 with Horizontal(id="values"):
@@ -132,9 +144,9 @@ class Debugger(App[None]):
         self.query_one(StepList).focus()
         self._dress()
 
-    def on_resize(self) -> None:
+    def on_detail_resized(self) -> None:
         """Cut the lines anew."""
-        self.call_after_refresh(self._show)
+        self._show()
 
     def action_move(self, by: int) -> None:
         """Go so many steps on, as far as there are any."""

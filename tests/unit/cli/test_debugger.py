@@ -81,6 +81,17 @@ async def test_a_step_shows_its_line_of_code_its_values_its_rows_and_the_logs() 
         assert 'in stock  {"qty": 5}' in text
 
 
+async def test_the_first_screen_and_a_resized_one_use_the_whole_width() -> None:
+    app = Debugger(shop(), nobody)
+    async with app.run_test(size=(160, 40)) as pilot:
+        await pilot.pause()
+        assert "step 1 of 8  start  after 0 µs" in shown(app)
+        assert 'operation: "update", data: { qty: row.qty - 1 } });' in shown(app)
+        await pilot.resize_terminal(80, 40)
+        await pilot.pause()
+        assert 'operation: "update", data: { qty: row.qty - 1 } });' not in shown(app)
+
+
 async def test_the_first_error_is_one_key_away() -> None:
     app = Debugger(shop(), nobody)
     async with app.run_test(size=(100, 40)) as pilot:

@@ -185,6 +185,21 @@ def test_a_call_stands_on_the_one_line_that_holds_what_it_asked(
     assert step.located == (None if line is None else "text")
 
 
+def test_a_call_that_goes_on_over_several_lines_stands_on_its_first() -> None:
+    code = (
+        'await ctx.db.query({\n  table: "a",\n  operation: "insert",\n});\n\n\n\n'
+        'await ctx.db.query({\n  table: "a",\n  operation: "delete",\n});\n'
+        "await ctx.db.sql(`\n  select one\n  from a`);\n"
+    )
+    calls = [
+        shapes.call(1, "db.query", {"table": "a", "operation": "insert"}),
+        shapes.call(2, "db.query", {"table": "a", "operation": "delete"}),
+        shapes.call(3, "db.sql", {"text": "\n  select one\n  from a"}),
+    ]
+    steps = Steps(shapes.trace(host_calls=calls), bundle(**{"index.ts": code}))
+    assert [step.location and step.location.line for step in steps][1:4] == [1, 8, 12]
+
+
 def test_two_lines_that_hold_it_name_none() -> None:
     step = Steps(shapes.trace(host_calls=[select(1)]), bundle(**{"index.ts": CODE, "b.ts": CODE})).at(2)
     assert step.location is None
