@@ -51,8 +51,8 @@ def _places(diff: Diff) -> Iterator[tuple[Difference, str]]:
                 f"{there.op} {field.field}",
             )
             if field.field == "error":
-                # What it would have returned is no difference beside that it failed.
-                break
+                # What it would have returned is no difference beside that it failed, nor is what followed.
+                return
 
 
 def _whole(field: FieldDifference) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
@@ -69,7 +70,7 @@ def written(path: Path) -> str:
         elif _PLAIN.fullmatch(step):
             text += f".{step}" if text else step
         else:
-            text += f"[{orjson.dumps(step).decode()}]"
+            text += f"[{json.dumps(step, ensure_ascii=False)}]"
     return text
 
 
@@ -88,7 +89,10 @@ def scalars(value: Json, path: Path = ()) -> Iterator[tuple[Path, Json]]:
 
 def canonical(value: Json) -> bytes:
     """A value as bytes that are the same for the same value, whatever the order of its members."""
-    return orjson.dumps(value, default=str, option=orjson.OPT_SORT_KEYS)
+    try:
+        return orjson.dumps(value, default=str, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:  # half a surrogate pair, or hundreds of levels
+        return json.dumps(value, default=str, sort_keys=True).encode()
 
 
 def _places(a: Json, b: Json, same: Same, path: Path) -> Iterator[Place]:

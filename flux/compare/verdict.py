@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import orjson
+import json
 
 from flux.compare.calls import purpose
 from flux.shapes.diff import Diff
@@ -93,7 +93,7 @@ def _only_pace(diff: Diff) -> str:
 
 
 def _value(value: Json) -> str:
-    return _cut(orjson.dumps(value, default=str).decode())
+    return _cut(json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":")))
 
 
 def _cut(text: str) -> str:

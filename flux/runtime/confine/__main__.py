@@ -126,7 +126,10 @@ class Spawner:
             self._answer({"pid": pid, "code": code})
 
     def _receive(self) -> tuple[dict[str, Any], list[int]]:
-        head, descriptors, _, _ = socket.recv_fds(self._server, 4, 2)
+        try:
+            head, descriptors, _, _ = socket.recv_fds(self._server, 4, 2)
+        except ConnectionResetError:  # killed with an answer unread
+            head, descriptors = b"", []
         if not head:
             os._exit(0)
         head += self._exactly(4 - len(head))
@@ -135,7 +138,10 @@ class Spawner:
     def _exactly(self, size: int) -> bytes:
         data = b""
         while len(data) < size:
-            more = self._server.recv(size - len(data))
+            try:
+                more = self._server.recv(size - len(data))
+            except ConnectionResetError:
+                more = b""
             if not more:
                 os._exit(0)
             data += more

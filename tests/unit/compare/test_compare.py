@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 
 from flux.compare import compare
-from flux.shapes.record import CallFailure, Failure, Trace
+from flux.shapes.record import CallFailure, Failure, Json, Trace
 from tests.unit.compare.traces import call, insert, row, span, sql, trace
 
 
@@ -271,3 +271,17 @@ def test_a_replay_from_the_record_is_compared_by_what_the_function_did() -> None
     assert compare(replayed, original).identical
     other = structs.replace(replayed, host_calls=[insert(1, "users", {"name": "x"}, {"id": "1"})])
     assert not compare(original, other).identical
+
+
+def test_halves_of_surrogate_pairs_and_deep_values_are_compared() -> None:
+    deep: Json = 1
+    for _ in range(290):
+        deep = {"a": [deep]} if isinstance(deep, int) else [deep]
+    for value in ("half \ud83d", {"\udc00": "x"}, deep):
+        one, other = ([value, 1], [value, 2, 3])
+        found = compare(
+            trace(input=one, calls=[sql(1, "select 1", [value], [value])], output=one),
+            trace(input=other, calls=[sql(1, "select 2", [value, value], [value, value])], output=[other]),
+        )
+        assert not found.identical
+        assert found.verdict

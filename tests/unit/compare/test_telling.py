@@ -58,3 +58,12 @@ def test_an_error_is_told_without_the_result_that_is_missing() -> None:
     a = trace(calls=[call(1, "fetch", {}, {"status": 200})])
     b = trace(calls=[call(1, "fetch", {}, error=broken)])
     assert [found.field for found in telling(compare(a, b))] == ["error"]
+
+
+def test_what_follows_a_failed_call_is_no_difference_of_its_own() -> None:
+    broken = CallFailure(type="unique_violation", message="duplicate key")
+    a = trace(
+        calls=[call(1, "db.sql", {"text": "insert"}, {"count": 1}), call(2, "queue.push", {"name": "j"})]
+    )
+    b = trace(calls=[call(1, "db.sql", {"text": "insert"}, error=broken)])
+    assert [(found.where, found.field) for found in telling(compare(a, b))] == [("call 1", "error")]
