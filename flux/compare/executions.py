@@ -175,9 +175,7 @@ def _in_order(found: Diff, a: Trace, b: Trace) -> Iterator[Difference]:
         yield _first(where if where in _ASKED and field.field != "input" else "input", field)
     late: list[Difference] = []
     for call in found.calls:
-        there = call.b or call.a
-        assert there is not None
-        where = f"call {there.seq}"
+        where = f"call {call.there.seq}"
         if call.change != "changed":
             yield Difference(where=where, field=call.change, a=call.a and call.a.op, b=call.b and call.b.op)
         for field in call.fields:

@@ -48,21 +48,22 @@ def differences(a: Rows, b: Rows, renaming: Renaming) -> list[RowDifference]:
     pairs, reordered = pair(a, b, renaming)
     found = []
     for i, j in pairs:
-        if i is None or j is None:
-            row = a[i] if i is not None else b[j]  # type: ignore[index]
+        left, right = None if i is None else a[i], None if j is None else b[j]
+        if left is None or right is None:
+            row = left or right
+            assert row is not None
             found.append(
                 RowDifference(
                     table=row.table,
                     key=row.key,
                     op=row.op,
-                    change="added" if i is None else "missing",
-                    a=None if i is None else row,
-                    b=None if j is None else row,
+                    change="added" if left is None else "missing",
+                    a=left,
+                    b=right,
                     fields=[],
                 )
             )
             continue
-        left, right = a[i], b[j]
         fields = [
             place.told(name)
             for name in ("key", "before", "after", "rolled_back")

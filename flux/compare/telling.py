@@ -39,8 +39,7 @@ def _places(diff: Diff) -> Iterator[tuple[Difference, str]]:
         name = _whole(field)
         yield Difference(where=_root(name), field=name, a=field.a, b=field.b), name
     for call in diff.calls:
-        there = call.b or call.a
-        assert there is not None
+        there = call.there
         where = f"call {there.seq}"
         if call.a is None or call.b is None or call.change == "reordered":
             a, b = call.a and call.a.op, call.b and call.b.op

@@ -43,10 +43,8 @@ def sentence(diff: Diff, a: Trace, b: Trace) -> str:
 
 
 def _call(diff: Diff, where: str) -> str:
-    call = next(each for each in diff.calls if f"call {(each.b or each.a).seq}" == where)  # type: ignore[union-attr]
-    there = call.b or call.a
-    assert there is not None
-    named = f"{where} ({_cut(purpose(there))})"
+    call = next(each for each in diff.calls if f"call {each.there.seq}" == where)
+    named = f"{where} ({_cut(purpose(call.there))})"
     match call.change:
         case "missing":
             return f"{named} is missing in the second"

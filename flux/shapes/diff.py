@@ -44,6 +44,13 @@ class CallDifference(msgspec.Struct, frozen=True, kw_only=True):
     b: HostCall | None
     fields: list[FieldDifference]
 
+    @property
+    def there(self) -> HostCall:
+        """The call as `b` made it, or `a` where it alone did."""
+        found = self.b or self.a
+        assert found is not None
+        return found
+
 
 class SpanDifference(msgspec.Struct, frozen=True, kw_only=True):
     """A span that differs. `fields` names attributes, status and status message; times are no part of it."""

@@ -131,8 +131,7 @@ def _value(value: Json, room: int) -> str:
 
 def _call(each: CallDifference, cells: int) -> Iterator[Text]:
     mark, style = _MARKS[each.change]
-    there = each.b or each.a
-    assert there is not None
+    there = each.there
     line = Text.of(("  ", ""), (f"{mark} ", f"bold {style}"), (f"{there.seq} ", "dim"))
     yield line.join(calls.label(there) if each.change != "changed" else calls.asked(there)).cut(cells)
     for field in each.fields:
